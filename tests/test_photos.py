@@ -1,0 +1,762 @@
+"""Photos keep their codes, depth, alpha and metadata; what is damaged is refused; files appear whole or not at all."""
+
+import errno
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageCms, ImageOps
+
+from sift_colorize import files, photos
+from sift_colorize.checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError
+from sift_colorize.files import SUFFIXES, content_digest, find, write_bytes
+from sift_colorize.opencv import cv2
+from sift_colorize.photo_writing import output_suffix, write
+from sift_colorize.photos import Photo, read
+
+RNG = np.random.default_rng(7)
+TYPES = {"uint8": np.uint8, "uint16": np.uint16, "float32": np.float32}
+
+
+def random_array(shape, dtype):
+    if dtype == np.float32:
+        return RNG.random(shape, dtype=np.float32)
+    return RNG.integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def smooth(height=40, width=60, dtype=np.uint8):
+    y, x = np.mgrid[:height, :width]
+    planes = np.stack([x / width, y / height, (x + y) / (width + height)], axis=-1)
+    return (planes * np.iinfo(dtype).max).astype(dtype)
+
+
+def encoded(array, kind, **options):
+    buffer = io.BytesIO()
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def deep_png(array, extra_before=b"", extra_after=b""):
+    """The reference encoder: unfiltered rows, straight from the PNG specification."""
+    height, width = array.shape[:2]
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[array.reshape(height, width, -1).shape[2]]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+            extra_before,
+            chunk(b"IDAT", zlib.compress(rows)),
+            extra_after,
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def deep_tiff(array, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, metadata=None, **options)
+    return buffer.getvalue()
+
+
+def saved(folder, name, data):
+    path = Path(folder) / name
+    path.write_bytes(data)
+    return path
+
+
+def exif_block(orientation=1, order=b"II"):
+    exif = Image.Exif()
+    exif.endian = "<" if order == b"II" else ">"
+    exif[0x010F] = "Maker"
+    exif[0x0112] = orientation
+    exif.get_ifd(0x8769)[0x9003] = "1931:05:01 12:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    return exif.tobytes()
+
+
+def same(one, other):
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
+
+
+# Round trips
+
+
+LOSSLESS = [
+    (suffix, dtype, channels, alpha)
+    for suffix, dtypes in ((".png", ("uint8", "uint16")), (".tif", tuple(TYPES)), (".bmp", ("uint8",)))
+    for dtype in dtypes
+    for channels in (1, 3)
+    for alpha in (False, True)
+    if not (alpha and suffix == ".bmp")
+]
+
+
+@pytest.mark.parametrize(("suffix", "dtype", "channels", "alpha"), LOSSLESS)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 10_000), (17, 23)])
+def test_lossless_formats_keep_every_code(tmp_path, suffix, dtype, channels, alpha, shape):
+    pixels = random_array(shape if channels == 1 else (*shape, 3), TYPES[dtype])
+    photo = Photo(pixels, random_array(shape, TYPES[dtype]) if alpha else None)
+    path = tmp_path / f"photo{suffix}"
+    assert output_suffix(photo, path) == suffix
+    write(path, photo)
+    again = read(path)
+    assert same(again.pixels, pixels)
+    assert same(again.alpha, photo.alpha)
+    assert again.pixels.flags.c_contiguous
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), suffix=st.sampled_from([".png", ".tif"]), dtype=st.sampled_from(["uint8", "uint16"]))
+def test_any_small_array_survives(tmp_path, data, suffix, dtype):
+    shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    channels = data.draw(st.sampled_from([(), (3,)]))
+    pixels = data.draw(hnp.arrays(dtype, shape + channels))
+    alpha = data.draw(st.none() | hnp.arrays(dtype, shape))
+    write(tmp_path / f"x{suffix}", Photo(pixels, alpha))
+    again = read(tmp_path / f"x{suffix}")
+    assert same(again.pixels, pixels)
+    assert same(again.alpha, alpha)
+
+
+def test_webp_is_lossless_at_100_with_its_alpha(tmp_path):
+    photo = Photo(random_array((9, 8, 3), np.uint8), random_array((9, 8), np.uint8))
+    write(tmp_path / "x.webp", photo, quality=100)
+    again = read(tmp_path / "x.webp")
+    assert same(again.pixels, photo.pixels)
+    assert same(again.alpha, photo.alpha)
+
+
+def test_jpeg_has_full_chroma_and_small_errors(tmp_path):
+    pixels = smooth()
+    pixels[:, ::2, 0] ^= 64  # chroma that changes at every pixel does not survive 4:2:0
+    write(tmp_path / "x.jpg", Photo(pixels))
+    assert np.abs(read(tmp_path / "x.jpg").pixels.astype(int) - pixels).mean() < 4
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert {layer[1:3] for layer in image.layer} == {(1, 1)}
+
+
+def test_what_we_write_others_read(tmp_path):
+    pixels, alpha = random_array((7, 5, 3), np.uint16), random_array((7, 5), np.uint16)
+    for suffix in (".png", ".tif"):
+        write(tmp_path / f"x{suffix}", Photo(pixels, alpha))
+        array = cv2.imread(str(tmp_path / f"x{suffix}"), cv2.IMREAD_UNCHANGED)
+        assert same(np.ascontiguousarray(array[..., 2::-1]), pixels)
+        assert same(np.ascontiguousarray(array[..., 3]), alpha)
+    assert same(tifffile.imread(tmp_path / "x.tif"), np.dstack([pixels, alpha]))
+
+
+# What others write, we read
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_deep_png_of_every_kind(tmp_path, channels):
+    array = random_array((5, 7, channels), np.uint16)
+    photo = read(saved(tmp_path, "x.png", deep_png(array)))
+    assert same(photo.pixels, array[..., 0] if channels < 3 else array[..., :3])
+    assert same(photo.alpha, array[..., -1] if channels in (2, 4) else None)
+    assert "16 bit" in photo.source
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_png_with_one_transparent_colour(tmp_path, channels):
+    array = random_array((5, 7, channels), np.uint16)
+    key = chunk(b"tRNS", struct.pack(f">{channels}H", *map(int, array[2, 3])))
+    photo = read(saved(tmp_path, "x.png", deep_png(array, key)))
+    assert photo.alpha[2, 3] == 0
+    assert (photo.alpha == 65535).sum() == 34
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])  # none, LZW, ZIP, PackBits
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_deep_tiff_of_every_compression(tmp_path, compression, channels):
+    array = random_array((31, 7, channels), np.uint16)
+    swapped = array[..., [2, 1, 0, 3][:channels]] if channels > 1 else array
+    done, data = cv2.imencode(".tif", swapped, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+    assert done
+    photo = read(saved(tmp_path, "x.tif", data.tobytes()))
+    assert same(photo.pixels, array[..., :3] if channels > 1 else array[..., 0])
+    if channels == 4 and photo.alpha is not None:
+        assert same(photo.alpha, array[..., 3])
+
+
+def test_deep_tiff_of_odd_layouts(tmp_path):
+    array = random_array((16, 32, 3), np.uint16)
+    planes = deep_tiff(np.moveaxis(array, -1, 0), photometric="rgb", planarconfig="separate")
+    assert same(read(saved(tmp_path, "planes.tif", planes)).pixels, array)
+    tiles = deep_tiff(array, photometric="rgb", tile=(16, 16), byteorder=">", bigtiff=True)
+    assert same(read(saved(tmp_path, "tiles.tif", tiles)).pixels, array)
+    negative = deep_tiff(array[..., 0], photometric="miniswhite")
+    assert same(read(saved(tmp_path, "negative.tif", negative)).pixels, 65535 - array[..., 0])
+    extra = deep_tiff(array[..., :2], photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"])
+    photo = read(saved(tmp_path, "extra.tif", extra))
+    assert same(photo.pixels, array[..., 0])
+    assert photo.alpha is None
+    assert "extra channel left out" in photo.source
+
+
+def test_float_tiff(tmp_path):
+    array = random_array((6, 5, 3), np.float32)
+    assert same(read(saved(tmp_path, "x.tif", deep_tiff(array, photometric="rgb"))).pixels, array)
+    double = deep_tiff(array[..., 0].astype(float), photometric="minisblack")
+    assert same(read(saved(tmp_path, "d.tif", double)).pixels, array[..., 0])
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.1, np.nan, np.inf])
+def test_float_tiff_outside_its_range_is_refused(tmp_path, bad):
+    array = random_array((6, 5), np.float32)
+    array[3, 2] = bad
+    path = saved(tmp_path, "x.tif", deep_tiff(array, photometric="minisblack"))
+    with pytest.raises(PhotoError, match=r"x\.tif.*float values.*wanted are finite ones in 0…1"):
+        read(path)
+
+
+def test_integers_of_32_bit_are_refused(tmp_path):
+    path = saved(tmp_path, "x.tif", deep_tiff(np.ones((4, 5), np.uint32), photometric="minisblack"))
+    with pytest.raises(PhotoError, match=r"x\.tif.*32 bit.*wanted are 8 or 16 bit"):
+        read(path)
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.fromarray(np.array([[0, 1, 2], [2, 1, 0]], np.uint8), "P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    photo = read(saved(tmp_path, "p.png", encoded(image, "PNG", transparency=bytes([255, 0, 128]))))
+    assert photo.pixels[0].tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+    assert photo.alpha.tolist() == [[255, 0, 128], [128, 0, 255]]
+    opaque = read(saved(tmp_path, "q.png", encoded(image, "PNG")))
+    assert opaque.alpha is None
+    assert opaque.source.startswith("PNG, palette, 8 bit")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_one_bit(tmp_path, kind):
+    mask = RNG.random((5, 9)) > 0.5
+    photo = read(saved(tmp_path, "x.bin", encoded(Image.fromarray(mask), kind)))
+    assert same(photo.pixels, mask.astype(np.uint8) * 255)
+
+
+def test_grey_with_alpha_and_with_a_transparent_grey(tmp_path):
+    array = random_array((5, 9, 2), np.uint8)
+    photo = read(saved(tmp_path, "la.png", encoded(array, "PNG")))
+    assert same(photo.pixels, array[..., 0])
+    assert same(photo.alpha, array[..., 1])
+    keyed = read(saved(tmp_path, "l.png", encoded(array[..., 0], "PNG", transparency=int(array[2, 2, 0]))))
+    assert same(keyed.alpha == 0, array[..., 0] == array[2, 2, 0])
+
+
+def test_cmyk_jpeg_with_inverted_inks_and_tiff(tmp_path):
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:8, :, 2] = 255  # full yellow above, white below
+    image = Image.fromarray(inks, "CMYK")
+    for name, data in (("x.jpg", encoded(image, "JPEG", quality=100)), ("x.tif", encoded(image, "TIFF"))):
+        photo = read(saved(tmp_path, name, data))
+        assert photo.pixels.shape == (16, 16, 3)
+        assert np.abs(photo.pixels[0, 0].astype(int) - [255, 255, 0]).max() <= 4
+        assert np.abs(photo.pixels[-1, 0].astype(int) - 255).max() <= 4
+        assert "CMYK" in photo.source
+
+
+def test_first_page_of_several(tmp_path):
+    pages = [Image.new("L", (4, 3), level) for level in (10, 90, 200)]
+    for kind in ("GIF", "TIFF"):
+        photo = read(saved(tmp_path, "x", encoded(pages[0], kind, save_all=True, append_images=pages[1:])))
+        assert (photo.pixels == 10).all()
+        assert "first of 3 pages" in photo.source
+    deep = read(saved(tmp_path, "d", deep_tiff(random_array((2, 5, 6), np.uint16), photometric="minisblack")))
+    assert deep.pixels.shape == (5, 6)
+    assert "first of 2 pages" in deep.source
+
+
+def test_names_of_any_script(tmp_path):
+    for name in ("größe 写真 #1 [a].png", "x.tif"):
+        photo = Photo(random_array((3, 4, 3), np.uint16))
+        write(tmp_path / "öst" / name, photo)
+        assert same(read(str(tmp_path / "öst" / name)).pixels, photo.pixels)
+
+
+def test_grey_is_the_luma_code():
+    color = pytest.importorskip("sift_colorize.color")
+    grey = random_array((4, 5), np.uint16)
+    assert same(Photo(grey).grey, grey)
+    assert same(Photo(np.dstack([grey] * 3)).grey, grey)
+    colour = random_array((4, 5, 3), np.uint8)
+    assert same(Photo(colour).grey, color.luma(colour))
+
+
+# Orientation and metadata
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+def test_orientation_is_applied_once(tmp_path, orientation, order):
+    array = random_array((4, 6, 3), np.uint8)
+    tagged = Image.fromarray(array)
+    exif = exif_block(orientation, order)
+    tagged.getexif()[0x0112] = orientation
+    wanted = np.asarray(ImageOps.exif_transpose(tagged))
+    deep = array.astype(np.uint16) * 257
+    data = {
+        "8.png": encoded(array, "PNG", exif=exif),
+        "8.tif": encoded(array, "TIFF", exif=exif),
+        "8.webp": encoded(array, "WEBP", exif=exif, lossless=True),
+        "16.png": deep_png(deep, extra_after=chunk(b"eXIf", exif[6:])),
+        "16.tif": deep_tiff(deep, photometric="rgb", extratags=[(274, 3, 1, orientation, True)]),
+        "16-big.tif": deep_tiff(deep, photometric="rgb", bigtiff=True, extratags=[(274, 3, 1, orientation, True)]),
+    }
+    for name, content in data.items():
+        photo = read(saved(tmp_path, name, content))
+        assert same(photo.pixels, wanted if name[0] == "8" else wanted.astype(np.uint16) * 257), name
+        assert ("turned upright" in photo.source) == (orientation > 1 and name != "8.tif"), name
+        target = tmp_path / f"again-{name}"
+        write(target, photo, quality=100)
+        assert same(read(target).pixels, photo.pixels), name
+        if photo.exif:
+            again = Image.Exif()
+            again.load(b"Exif\0\0" + photo.exif)
+            assert again.get(0x0112, 1) == 1
+
+
+def test_orientation_in_a_jpeg_and_in_xmp_alone(tmp_path):
+    array = smooth(16, 32)
+    photo = read(saved(tmp_path, "x.jpg", encoded(array, "JPEG", exif=exif_block(6), quality=98)))
+    assert photo.pixels.shape == (32, 16, 3)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
+    photo = read(saved(tmp_path, "y.jpg", encoded(array, "JPEG", xmp=xmp)))
+    assert photo.pixels.shape == (32, 16, 3)
+    assert b'tiff:Orientation="1"' in photo.xmp
+    both = read(saved(tmp_path, "z.jpg", encoded(array, "JPEG", xmp=xmp, exif=exif_block(1))))
+    assert both.pixels.shape == (16, 32, 3)  # EXIF is asked first
+
+
+def test_alpha_turns_with_the_pixels(tmp_path):
+    array = random_array((4, 6, 4), np.uint8)
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", exif=exif_block(6))))
+    assert same(photo.pixels, np.rot90(array[..., :3], -1))
+    assert same(photo.alpha, np.rot90(array[..., 3], -1))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+def test_metadata_is_kept(tmp_path, suffix, dtype):
+    if dtype == "uint16" and suffix not in (".png", ".tif"):
+        pytest.skip("8 bit only")
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    xmp = '<x:xmpmeta xmlns:x="adobe:ns:meta/">größe</x:xmpmeta>'.encode()
+    photo = Photo(smooth(dtype=TYPES[dtype]), None, exif_block()[6:], icc, xmp, (300.0, 150.0))
+    write(tmp_path / f"x{suffix}", photo)
+    again = read(tmp_path / f"x{suffix}")
+    assert again.icc == icc
+    assert again.xmp == xmp
+    if suffix != ".webp":
+        assert again.dpi == pytest.approx((300, 150), rel=1e-3)
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + again.exif)
+    assert exif[0x010F] == "Maker"
+    assert exif.get_ifd(0x8769)[0x9003] == "1931:05:01 12:00:00"
+    assert exif.get_ifd(0x8825)[1] == "N"
+
+
+def test_the_thumbnail_of_the_grey_photo_is_left_out(tmp_path):
+    # IFD0 with one entry, then IFD1; the offset of IFD1 stands behind IFD0's entries.
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x0112, 3, 1, 6, 26) + struct.pack("<HI", 0, 0)
+    photo = read(saved(tmp_path, "x.png", encoded(smooth(), "PNG", exif=b"Exif\0\0" + exif)))
+    assert photo.pixels.shape == (60, 40, 3)
+    assert photo.exif == exif[:18] + b"\1" + exif[19:22] + b"\0\0\0\0" + exif[26:]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\x00", b"Exif\0\0"])
+def test_broken_exif_costs_only_itself(tmp_path, exif):
+    array = smooth()
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", exif=exif)))
+    assert same(photo.pixels, array)
+    write(tmp_path / "y.tif", Photo(array, exif=b"nonsense"))
+    assert same(read(tmp_path / "y.tif").pixels, array)
+
+
+# Colour profiles
+
+
+def gamma_profile(gamma, space=b"RGB "):
+    """A display profile with sRGB's primaries (D50-adapted) and a power curve: ICC.1, sections 7 and 9."""
+    curve = b"curv" + struct.pack(">IIH", 0, 1, round(gamma * 256)) + b"\0\0"
+    xyz = {
+        b"wtpt": (0.9642, 1, 0.8249),
+        b"rXYZ": (0.4361, 0.2225, 0.0139),
+        b"gXYZ": (0.3851, 0.7169, 0.0971),
+        b"bXYZ": (0.1431, 0.0606, 0.7139),
+    }
+    tags = {
+        name: b"XYZ \0\0\0\0" + struct.pack(">iii", *(round(v * 65536) for v in value)) for name, value in xyz.items()
+    }
+    tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"kTRC": curve}
+    offset, table, body = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", offset + len(body), len(value))
+        body += value
+    head = struct.pack(
+        ">I4sI4s4s4s", 132 + len(table) - 4 + len(body), b"\0\0\0\0", 0x02400000, b"mntr", space, b"XYZ "
+    )
+    head += b"\0" * 12 + b"acsp" + b"\0" * 28 + struct.pack(">iii", 63190, 65536, 54061) + b"\0" * 48
+    return head + table + body
+
+
+def test_a_profile_is_applied_by_its_curve(tmp_path):
+    array = smooth()
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=gamma_profile(1.0))))
+    linear = array / 255
+    wanted = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    assert np.abs(photo.pixels - wanted).max() < 3
+    assert photo.icc is None
+    assert "colour profile applied" in photo.source
+
+
+def test_srgb_changes_no_code_and_is_kept(tmp_path):
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    array = random_array((50, 60, 3), np.uint8)
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=icc)))
+    assert same(photo.pixels, array)
+    assert photo.icc == icc
+
+
+@pytest.mark.parametrize("icc", [b"nonsense", gamma_profile(1.0)[:200], gamma_profile(2.2, b"CMYK")])
+def test_a_broken_profile_is_left_out(tmp_path, icc):
+    array = smooth()
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=icc)))
+    assert same(photo.pixels, array)
+    assert photo.icc is None
+    assert "broken colour profile left out" in photo.source
+
+
+def test_greys_keep_their_codes_whatever_their_profile(tmp_path):
+    grey = random_array((5, 6), np.uint8)
+    photo = read(saved(tmp_path, "x.png", encoded(grey, "PNG", icc_profile=gamma_profile(1.0, b"GRAY"))))
+    assert same(photo.pixels, grey)
+    assert photo.icc is None
+
+
+def test_deep_colour_keeps_its_codes_and_profile(tmp_path):
+    array, icc = random_array((5, 6, 3), np.uint16), gamma_profile(1.8)
+    packed = chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))
+    photo = read(saved(tmp_path, "x.png", deep_png(array, packed)))
+    assert same(photo.pixels, array)
+    assert photo.icc == icc
+    photo = read(saved(tmp_path, "x.tif", deep_tiff(array, photometric="rgb", iccprofile=icc)))
+    assert same(photo.pixels, array)
+    assert photo.icc == icc
+
+
+# Refusals
+
+
+def refusal(path):
+    with pytest.raises(PhotoError) as caught:
+        read(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert "\n" not in text
+    return text
+
+
+def test_missing_folder_empty_and_no_photo(tmp_path):
+    saved(tmp_path, "beach.jpg", b"")
+    assert "no such file" in refusal(tmp_path / "baech.jpg")
+    assert "did you mean" in refusal(tmp_path / "baech.jpg")
+    assert "beach.jpg" in refusal(tmp_path / "baech.jpg")
+    assert "did you mean" not in refusal(tmp_path / "nowhere" / "like" / "this.png")
+    assert "is a folder" in refusal(tmp_path)
+    assert "zero bytes" in refusal(tmp_path / "beach.jpg")
+    assert "no photo of a known kind" in refusal(saved(tmp_path, "text.jpg", b"only words\n"))
+    for magic in photos.MAGIC:
+        assert "wanted" in refusal(saved(tmp_path, "head.png", magic))
+        assert "wanted" in refusal(saved(tmp_path, "noise.png", magic + RNG.bytes(500)))
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = saved(tmp_path, "x.png", encoded(smooth(), "PNG"))
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert "no permission" in refusal(path)
+
+
+WHOLE = {
+    "a.jpg": lambda: encoded(smooth(), "JPEG"),
+    "b.png": lambda: encoded(random_array((40, 60, 3), np.uint8), "PNG"),
+    "c.webp": lambda: encoded(smooth(), "WEBP"),
+    "d.bmp": lambda: encoded(smooth(), "BMP"),
+    "e.tif": lambda: encoded(smooth(), "TIFF"),
+    "f.tif": lambda: encoded(smooth(), "TIFF", compression="tiff_lzw"),
+    "g.png": lambda: deep_png(random_array((40, 60, 3), np.uint16)),
+    "h.tif": lambda: deep_tiff(random_array((40, 60, 3), np.uint16), photometric="rgb"),
+    "i.tif": lambda: deep_tiff(random_array((40, 60, 3), np.float32), photometric="rgb", compression="zlib"),
+    "j.tif": lambda: cv2.imencode(".tif", random_array((40, 60, 3), np.uint16))[1].tobytes(),  # its tags at the end
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("cut", [0.03, 0.5, 0.9, -20, -5, -1])
+def test_a_truncated_file_is_refused(tmp_path, name, cut):
+    data = WHOLE[name]()
+    read(saved(tmp_path, name, data))
+    data = data[: int(len(data) * cut)] if cut > 0 else data[:cut]
+    text = refusal(saved(tmp_path, name, data))
+    assert "truncated" in text or "damaged" in text
+
+
+def test_a_flipped_byte_in_a_deep_png_is_noticed(tmp_path):
+    data = bytearray(deep_png(random_array((40, 60, 3), np.uint16)))
+    data[len(data) // 2] ^= 1
+    assert "damaged" in refusal(saved(tmp_path, "x.png", bytes(data)))
+
+
+def test_a_bomb_is_refused_by_its_size(tmp_path):
+    for depth in (8, 16):
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 50_000, depth, 2, 0, 0, 0))
+        bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+        assert "3,000,000,000 pixels" in refusal(saved(tmp_path, "x.png", bomb))
+
+
+def test_a_deep_tiff_bomb_is_refused_by_its_size(tmp_path, monkeypatch):
+    path = saved(tmp_path, "x.tif", deep_tiff(random_array((20, 30), np.uint16), photometric="minisblack"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
+    assert "600 pixels" in refusal(path)
+
+
+# Writing: what a format can't hold, and the disk's refusals
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "alpha", "wanted", "reason"),
+    [
+        (".jpg", "uint16", False, ".png", "16 bit; choose .png or .tif"),
+        (".webp", "uint16", True, ".png", "16 bit"),
+        (".png", "float32", False, ".tif", "float32; choose .tif"),
+        (".JPG", "uint8", True, ".png", "no alpha; choose .png"),
+        (".bmp", "uint8", True, ".png", "no alpha"),
+        (".gif", "uint8", False, ".png", "wanted is .png"),
+        ("", "uint8", False, ".png", "wanted is .png"),
+    ],
+)
+def test_formats_say_what_they_cannot_hold(tmp_path, suffix, dtype, alpha, wanted, reason):
+    photo = Photo(random_array((4, 5, 3), TYPES[dtype]), random_array((4, 5), TYPES[dtype]) if alpha else None)
+    assert output_suffix(photo, f"old{suffix}") == wanted
+    with pytest.raises(PhotoError, match=reason):
+        write(tmp_path / f"x{suffix}", photo)
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / f"x{wanted}", photo)
+
+
+def test_the_source_suffix_is_kept_as_it_is_spelled():
+    assert output_suffix(Photo(smooth()), "a/IMG_1.JPG") == ".JPG"
+    assert output_suffix(Photo(np.zeros((1, 70_000), np.uint8)), "a.jpg") == ".png"
+    assert output_suffix(Photo(smooth(), np.full((40, 60), 255, np.uint8)), "a.jpg") == ".jpg"  # opaque
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        Photo(np.zeros((3, 4, 2), np.uint8)),
+        Photo(np.zeros((0, 4), np.uint8)),
+        Photo(np.full((3, 4), np.nan, np.float32)),
+        Photo(np.zeros((3, 4), np.uint8), np.zeros((4, 3), np.uint8)),
+        Photo(np.zeros((3, 4), np.uint8), np.zeros((3, 4), np.uint16)),
+    ],
+)
+def test_arrays_that_are_no_picture_are_refused(tmp_path, photo):
+    with pytest.raises(InputError, match=r"photo\."):
+        write(tmp_path / "x.tif", photo)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "written"),
+    ],
+)
+def test_a_refusing_disk_leaves_nothing_behind(tmp_path, monkeypatch, step, number, words):
+    path = saved(tmp_path, "x.png", b"the old file")
+
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, step, refuse)
+    with pytest.raises(StorageError, match=words) as caught:
+        write(path, Photo(smooth()))
+    assert str(path) in str(caught.value)
+    assert "-o" in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+    assert path.read_bytes() == b"the old file"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_FSIZE")
+def test_a_write_that_ends_half_way_leaves_nothing_behind(tmp_path):
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from sift_colorize.files import write_bytes\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_bytes(sys.argv[1], bytes(10**6))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True, check=False)
+    assert "StorageError" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupt(number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "x", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_bytes_makes_folders_follows_links_and_names_obstacles(tmp_path):
+    write_bytes(tmp_path / "a" / "b" / "x", memoryview(b"123"))
+    assert (tmp_path / "a" / "b" / "x").read_bytes() == b"123"
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b" / "x")
+    write_bytes(tmp_path / "link", b"4")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a" / "b" / "x").read_bytes() == b"4"
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["x"]
+    with pytest.raises(StorageError, match="is a folder"):
+        write_bytes(tmp_path / "a", b"")
+    with pytest.raises(StorageError, match="a file stands where a folder is needed; use --cache"):
+        write_bytes(tmp_path / "a" / "b" / "x" / "y", b"", advice="use --cache")
+    with pytest.raises(StorageError, match="too long"):
+        write_bytes(tmp_path / ("x" * 300), b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_the_new_file_has_ordinary_permissions(tmp_path):
+    (tmp_path / "plain").touch()
+    write_bytes(tmp_path / "x", b"")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# Finding and digests
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b10.PNG", "b2.png", "a.jpeg", ".hidden.png", ".b2.png.0a.tmp", "notes.txt", "c.tmp"):
+        saved(tmp_path, name, name.encode())
+    for name in ("sub/z.tif", "sub/deep/y1.webp", ".git/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(tmp_path, name, b"")
+    (tmp_path / "none" / "below").mkdir(parents=True)
+    return tmp_path
+
+
+def names(found, root):
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def test_a_folder_in_natural_order(tree):
+    assert names(find(tree), tree) == ["a.jpeg", "b2.png", "b10.PNG"]
+    below = ["a.jpeg", "b2.png", "b10.PNG", "sub/deep/y1.webp", "sub/z.tif"]
+    assert names(find([str(tree)], recursive=True), tree) == below
+
+
+def test_files_globs_home_and_duplicates(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree))
+    monkeypatch.setenv("USERPROFILE", str(tree))
+    assert names(find(["~/b10.PNG", tree / "notes.txt", "~/b*"]), tree) == ["b10.PNG", "notes.txt", "b2.png"]
+    assert names(find([f"{tree}/**/*.[tw]*"]), tree) == ["sub/deep/y1.webp", "sub/z.tif"]
+    assert names(find([f"{tree}/s*"]), tree) == ["sub/z.tif"]
+    saved(tree, "odd[1].png", b"")
+    assert names(find(tree / "odd[1].png"), tree) == ["odd[1].png"]
+
+
+def test_linked_loops_end(tree):
+    (tree / "sub" / "loop").symlink_to(tree)
+    (tree / "sub" / "self").symlink_to(tree / "sub")
+    (tree / "same.png").symlink_to(tree / "b2.png")
+    found = find([tree], recursive=True)
+    assert len(found) == 5
+    assert len({path.resolve() for path in found}) == 5
+
+
+def test_what_is_not_there(tree):
+    with pytest.raises(InputError, match=r"no such file or folder: '.*sbu'; did you mean '.*sub'\?"):
+        find([tree / "sbu"])
+    with pytest.raises(InputError, match=r"did you mean '.*sub'\?"):
+        find(tree / "subb" / "z.tif")
+    with pytest.raises(InputError, match="empty name"):
+        find([""])
+    with pytest.raises(NoPhotosError, match=r"none'; wanted are files that end in \.png, .*\.bmp$"):
+        find([tree / "b2.png", tree / "none"])
+    with pytest.raises(NoPhotosError, match=r"no photo matches '.*q\*'"):
+        find(f"{tree}/q*")
+    with pytest.raises(NoPhotosError, match="no input"):
+        find([])
+    saved(tree, "none/below/x.jpg", b"")
+    with pytest.raises(NoPhotosError, match="sub-folders have some: add -r"):
+        find(tree / "none")
+
+
+def test_suffixes_are_those_that_can_be_written(tmp_path):
+    for suffix in SUFFIXES:
+        write(tmp_path / f"x{suffix}", Photo(smooth()))
+    assert len(find(tmp_path)) == len(SUFFIXES)
+
+
+def test_the_digest_is_of_the_bytes(tmp_path):
+    path = saved(tmp_path, "x.png", b"12345")
+    assert content_digest(path) == hashlib.blake2b(b"12345", digest_size=16).hexdigest()
+    with pytest.raises(PhotoError, match="no such file"):
+        content_digest(tmp_path / "y.png")
+
+
+# OpenCV where its system library is missing
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise ImportError('libGL.so.1: cannot open shared object file')", "apt-get install libgl1"),
+        ("raise ImportError('libgthread-2.0.so.0: cannot open shared object file')", "contrib-python-headless"),
+        ("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')", "OpenCV is not installed"),
+    ],
+)
+def test_opencv_that_cannot_start_says_what_to_do(tmp_path, body, words):
+    (tmp_path / "cv2").mkdir()
+    saved(tmp_path / "cv2", "__init__.py", body.encode())
+    code = (
+        "from sift_colorize.checks import ColorizeError\n"
+        "try:\n    import sift_colorize.opencv\n"
+        "except ColorizeError as error:\n    assert isinstance(error, ImportError); print(error)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(photos.__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": path}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert words in run.stdout, run.stderr
+    assert len(run.stdout.splitlines()) == 1
+
+
+def test_all_errors_are_the_inputs_fault():
+    assert all(issubclass(kind, ColorizeError) for kind in (PhotoError, InputError, NoPhotosError, StorageError))
