@@ -1,0 +1,206 @@
+"""What the reference set teaches about a photo: visual words, the region around a place, the tint of the whole.
+
+Words are centres of dense descriptors (Sivic & Zisserman 2003); a place is spread over its nearest few of them
+(van Gemert et al. 2008). Pooled around a place they tell its region (Shotton et al. 2006), over the photo and its
+bands they tell the scene (Lazebnik et al. 2006), and the scene's mean chroma, the tint, is predicted by ridge
+regression on them and on their kernel with a few landmarks (Nyström; Williams & Seeger 2001).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+
+from ._kernels.words import nearest_words, pooled_histograms, pooled_projection, word_histograms
+from .caching import digest_of
+from .checks import ModelError
+from .features import local_moments
+from .settings import FeatureSettings
+from .sift import Grid, dense_sift
+
+BANDS = 3  # the photo's upper, middle and lower third, beside the whole
+FLAT_ENERGY = 0.3  # L per px; gradient energy at which a word's descriptor counts half, so that grain makes no word
+LIGHTNESS_SCALE = 4.0  # px; the blur under which a word sees lightness and contrast
+LIGHTNESS_UNIT, CONTRAST_UNIT = np.float32(150), np.float32(45)  # L; what weighs as much as a whole descriptor
+WORD_DIMENSIONS = 130
+HALF = ("centres", "pooled_basis", "scene_basis", "landmarks")  # kept and stored on float16 values
+
+
+@dataclass(frozen=True)
+class Words:
+    """A photo as visual words: each grid point's nearest ones and their weights, both (rows, cols, n)."""
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Visual words: centres (K, 130) float32 and the bandwidth (squared distance) of the soft assignment."""
+
+    centres: np.ndarray
+    bandwidth: float
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for the vocabulary in the keys of stages."""
+        return digest_of(self.centres, self.bandwidth)
+
+
+def word_descriptors(L: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, Grid]:
+    """Return what words are made of: SIFT faded out where it is flat, lightness, contrast; (rows, cols, 130)."""
+    sift, energies, grid = dense_sift(L, settings.step, (settings.word_bin_size,), settings.smoothing)
+    fade = energies / (energies + np.float32(FLAT_ENERGY))
+    mean, deviation = local_moments(L, (LIGHTNESS_SCALE,), grid)
+    lightness, contrast = mean[LIGHTNESS_SCALE] / LIGHTNESS_UNIT, deviation[LIGHTNESS_SCALE] / CONTRAST_UNIT
+    return np.concatenate([sift[:, :, 0] * fade, lightness[..., None], contrast[..., None]], axis=2), grid
+
+
+def assign_words(L: np.ndarray, vocabulary: Vocabulary, settings: FeatureSettings) -> Words:
+    """Return the nearest words of each grid point of a lightness image (h, w) at working size."""
+    descriptors, grid = word_descriptors(L, settings)
+    flat = descriptors.reshape(-1, WORD_DIMENSIONS)
+    centres = vocabulary.centres
+    distances = squared_distances(flat, centres)
+    neighbours = min(settings.word_neighbours, len(centres))
+    indices = np.zeros((len(flat), neighbours), np.uint16)
+    weights = np.zeros((len(flat), neighbours), np.float32)
+    nearest_words(distances, neighbours, np.float32(vocabulary.bandwidth), indices, weights)
+    shape = (len(grid.ys), len(grid.xs), neighbours)
+    return Words(indices.reshape(shape), weights.reshape(shape))
+
+
+def scene_descriptor(words: Words, n_words: int) -> np.ndarray:
+    """Return the square roots of the word histograms of the photo and its bands: ((1 + BANDS) · K,) float32."""
+    rows = len(words.indices)
+    cuts = [round(rows * band / BANDS) for band in range(BANDS + 1)]
+    tops = [0] + [min(cut, rows - 1) for cut in cuts[:-1]]
+    bottoms = [rows] + [max(cut, top + 1) for cut, top in zip(cuts[1:], tops[1:], strict=True)]
+    histograms = np.zeros((1 + BANDS, n_words), np.float32)
+    word_histograms(words.indices, words.weights, np.array(tops), np.array(bottoms), histograms)
+    return np.sqrt(histograms).ravel()
+
+
+def pooled_words(words: Words, points: np.ndarray, n_words: int, settings: FeatureSettings) -> np.ndarray:
+    """Return the mean words of the squares around `points` (P, 2; row, column): (P, radii · K) float32."""
+    pooled = np.zeros((len(settings.pooled_radii), len(points), n_words), np.float32)
+    for radius, out in zip(_cells(settings), pooled, strict=True):
+        pooled_histograms(words.indices, words.weights, points, radius, out)
+    return np.concatenate(list(pooled), axis=1)
+
+
+def _cells(settings: FeatureSettings) -> list[int]:
+    return [max(1, round(radius / settings.step)) for radius in settings.pooled_radii]
+
+
+@dataclass(frozen=True)
+class SceneModel:
+    """Learned state that turns words into features; arrays float32, the large ones on float16 values.
+
+    centres (K, 130), bandwidth () : the vocabulary.
+    pooled_mean (P,), pooled_basis (radii · K, P) : principal components of the pooled words.
+    scene_mean (S,), scene_basis (S, Q) : principal components of the scene descriptor.
+    landmarks (M, Q), gamma (), tint_weights (M + Q, 2), tint_mean (2,) : ridge from components and their kernel with
+        the landmarks to mean a, b.
+    """
+
+    centres: np.ndarray
+    bandwidth: np.ndarray
+    pooled_mean: np.ndarray
+    pooled_basis: np.ndarray
+    scene_mean: np.ndarray
+    scene_basis: np.ndarray
+    landmarks: np.ndarray
+    gamma: np.ndarray
+    tint_weights: np.ndarray
+    tint_mean: np.ndarray
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.centres, float(self.bandwidth))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the state by name, the large arrays as float16, which holds their values exactly."""
+        arrays = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        return {name: array.astype(np.float16) if name in HALF else array for name, array in arrays.items()}
+
+    @property
+    def n_features(self) -> int:
+        """How many columns `transform` gives."""
+        return self.pooled_basis.shape[1] + 2
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FeatureSettings) -> SceneModel:
+        """Return the model of `to_arrays`, or raise ModelError if an array is missing or does not fit."""
+        missing = [f.name for f in fields(cls) if f.name not in arrays]
+        if missing:
+            raise ModelError(f"the scene model has no array '{missing[0]}'")
+        words, landmarks = len(arrays["centres"]), arrays["landmarks"].shape[:1]
+        pooled, scene = len(settings.pooled_radii) * words, (1 + BANDS) * words
+        components, reduced = arrays["pooled_basis"].shape[1:], arrays["scene_basis"].shape[1:]
+        wanted = {
+            "centres": (words, WORD_DIMENSIONS),
+            "bandwidth": (),
+            "pooled_mean": (pooled,),
+            "pooled_basis": (pooled, *components),
+            "scene_mean": (scene,),
+            "scene_basis": (scene, *reduced),
+            "landmarks": (*landmarks, *reduced),
+            "gamma": (),
+            "tint_weights": (sum(landmarks + reduced), 2),
+            "tint_mean": (2,),
+        }
+        for name, shape in wanted.items():
+            if arrays[name].shape != shape or 0 in shape:
+                raise ModelError(f"array '{name}' of the scene model has shape {arrays[name].shape}; wanted is {shape}")
+        return cls(**{name: arrays[name].astype(np.float32) for name in wanted})
+
+    def transform(self, L: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+        """Return the scene's features of every grid point of L (h, w): (rows, cols, P + 2); the tint comes last."""
+        words = assign_words(L, self.vocabulary, settings)
+        return self.features(words, self.tint(self.components(words)), settings)
+
+    def features(self, words: Words, tint: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+        """Return the pooled words of every grid point, reduced, with the photo's `tint` (2,) beside them."""
+        rows, cols = words.indices.shape[:2]
+        pooled = np.zeros((rows, cols, self.pooled_basis.shape[1]), np.float32)
+        bases = np.split(np.ascontiguousarray(self.pooled_basis), len(settings.pooled_radii))
+        for radius, basis in zip(_cells(settings), bases, strict=True):
+            pooled_projection(words.indices, words.weights, basis, radius, pooled)
+        pooled -= self.pooled_mean @ self.pooled_basis
+        return np.concatenate([pooled, np.broadcast_to(tint.astype(np.float32), (rows, cols, 2))], axis=2)
+
+    def components(self, words: Words) -> np.ndarray:
+        """Return the principal components (Q,) of a photo's scene descriptor."""
+        return (scene_descriptor(words, len(self.centres)) - self.scene_mean) @ self.scene_basis
+
+    def tint(self, components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return the mean a, b (2,) expected of a photo with these components; `weights` of another fold if given."""
+        inputs = tint_inputs(components[None], self.landmarks, float(self.gamma))[0]
+        return inputs @ (self.tint_weights if weights is None else weights) + self.tint_mean
+
+
+def tint_inputs(components: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
+    """Return what the tint is a linear function of: the kernel with the landmarks, and the components; (N, M + Q)."""
+    return np.concatenate([rbf(components, landmarks, gamma), components], axis=1)
+
+
+def rbf(x: np.ndarray, y: np.ndarray, gamma: float) -> np.ndarray:
+    """Return exp(−gamma |x − y|²) between the rows of x (N, Q) and y (M, Q): (N, M)."""
+    return np.exp(-gamma * squared_distances(x, y))
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return |x − y|² between the rows of x (N, Q) and y (M, Q): (N, M), none below 0."""
+    distances = x @ y.T
+    distances *= -2
+    distances += (x * x).sum(1)[:, None]
+    distances += (y * y).sum(1)
+    return np.maximum(distances, 0, out=distances)
+
+
+def scene_groups(settings: FeatureSettings, model: SceneModel) -> dict[str, int]:
+    """Return the kinds of feature that `SceneModel.transform` gives and how many columns each has, in order."""
+    return {"words around": model.pooled_basis.shape[1], "scene tint": 2}

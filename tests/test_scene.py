@@ -1,0 +1,208 @@
+"""Module 2 beyond one photo's own features: context, words, pooling, tint."""
+
+import numpy as np
+import pytest
+import reference_words as slow
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sift_colorize._kernels import words as kernels
+from sift_colorize.checks import ModelError
+from sift_colorize.color import rgb_to_lab
+from sift_colorize.features import extract, feature_groups, local_moments, resize, working_shape
+from sift_colorize.learn_scene import Moments, TintRidge, learn_words
+from sift_colorize.scene import BANDS, SceneModel, Vocabulary, Words, assign_words, scene_descriptor, word_descriptors
+from sift_colorize.settings import FeatureSettings
+from sift_colorize.sift import Grid
+
+SMALL = FeatureSettings(working_size=96, words=8, pooled_components=5, tint_components=4, pooled_radii=(8, 24))
+
+
+def some_words(rng, rows=5, cols=7, neighbours=3, n_words=11):
+    indices = rng.integers(n_words, size=(rows, cols, neighbours)).astype(np.uint16)
+    weights = rng.random((rows, cols, neighbours), np.float32)
+    return Words(indices, weights / weights.sum(2, keepdims=True))
+
+
+def some_model(rng, n_words=8, settings=SMALL):
+    radii, scene, landmarks = len(settings.pooled_radii), (1 + BANDS) * n_words, 6
+    shapes = {
+        "centres": (n_words, 130), "bandwidth": (), "pooled_mean": (radii * n_words,),
+        "pooled_basis": (radii * n_words, 5), "scene_mean": (scene,), "scene_basis": (scene, 4),
+        "landmarks": (landmarks, 4), "gamma": (), "tint_weights": (landmarks + 4, 2), "tint_mean": (2,),
+    }  # fmt: skip
+    arrays = {name: np.asarray(rng.random(shape), np.float16).astype(np.float32) for name, shape in shapes.items()}
+    return SceneModel(**arrays)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("neighbours", [1, 3, 9])
+def test_nearest_words_against_the_twin(neighbours):
+    distances = np.random.default_rng(0).random((20, 9), np.float32)
+    indices, weights = np.zeros((20, neighbours), np.uint16), np.zeros((20, neighbours), np.float32)
+    kernels.nearest_words(distances, neighbours, np.float32(0.2), indices, weights)
+    wanted_indices, wanted_weights = slow.nearest_words(distances, neighbours, 0.2)
+    np.testing.assert_array_equal(indices, wanted_indices)
+    np.testing.assert_allclose(weights, wanted_weights, rtol=1e-5)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("radius", [1, 2, 20])
+def test_pooling_against_the_twin(radius):
+    rng = np.random.default_rng(1)
+    words = some_words(rng)
+    wanted = slow.pooled(words.indices, words.weights, 11, radius)
+    points = np.array([(y, x) for y in range(5) for x in range(7)])
+    out = np.zeros((35, 11), np.float32)
+    kernels.pooled_histograms(words.indices, words.weights, points, radius, out)
+    np.testing.assert_allclose(out.reshape(5, 7, 11), wanted, atol=1e-6)
+    basis = rng.standard_normal((11, 4)).astype(np.float32)
+    projected = np.zeros((5, 7, 4), np.float32)
+    kernels.pooled_projection(words.indices, words.weights, basis, radius, projected)
+    np.testing.assert_allclose(projected, wanted @ basis, atol=1e-5)
+
+
+@pytest.mark.kernel
+def test_histograms_against_the_twin():
+    words = some_words(np.random.default_rng(2))
+    out = np.zeros((2, 11), np.float32)
+    kernels.word_histograms(words.indices, words.weights, np.array([0, 1]), np.array([5, 3]), out)
+    full = slow.dense(words.indices, words.weights, 11)
+    np.testing.assert_allclose(out, [full.mean((0, 1)), full[1:3].mean((0, 1))], atol=1e-6)
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_histograms_of_any_shape_sum_to_one(rows, cols):
+    words = some_words(np.random.default_rng(rows), rows, cols)
+    descriptor = scene_descriptor(words, 11)
+    np.testing.assert_allclose((descriptor**2).reshape(1 + BANDS, 11).sum(1), 1, rtol=1e-4)
+
+
+@given(st.integers(1, 500), st.integers(1, 500), st.sampled_from([16, 96, 384]))
+def test_working_shape_keeps_the_long_side(height, width, size):
+    shape = working_shape((height, width), size)
+    assert max(shape) == size and min(shape) >= 1
+    assert abs(shape[0] / shape[1] - height / width) <= max(1 / shape[1], height / width)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 96), (96, 3), (33, 96)])
+def test_every_photo_has_all_features_at_every_point(shape):
+    L = np.random.default_rng(0).random(shape, np.float32) * 100
+    X, grid = extract(L, SMALL)
+    assert X.shape == (grid.rows, grid.cols, sum(feature_groups(SMALL).values()))
+    assert np.isfinite(X).all()
+
+
+def test_context_of_a_constant_is_the_constant():
+    grid = Grid.make((60, 90), 8)
+    mean, deviation = local_moments(np.full((60, 90), 37, np.float32), (0.0, 2.0, 8.0, 32.0), grid)
+    for sigma in mean:
+        np.testing.assert_allclose(mean[sigma], 37, atol=1e-4)
+        np.testing.assert_allclose(deviation[sigma], 0, atol=2e-2)
+
+
+def test_context_of_a_ramp_is_exact_at_its_points():
+    """A blur keeps a ramp, so any shift of the points against the picture would show."""
+    ramp = np.repeat(np.arange(200, dtype=np.float32)[None] / 4, 160, axis=0)
+    grid = Grid.make(ramp.shape, 8)
+    mean, deviation = local_moments(ramp, (0.0, 4.0, 8.0, 16.0), grid)
+    inner = np.s_[:, 9:-9]
+    for sigma in (0.0, 4.0, 8.0, 16.0):
+        np.testing.assert_allclose(mean[sigma][inner], np.broadcast_to(grid.xs / 4, mean[0.0].shape)[inner], atol=0.1)
+        np.testing.assert_allclose(deviation[sigma][inner], sigma / 4, atol=0.15)
+
+
+def test_resize_keeps_the_mean_and_the_place():
+    rng = np.random.default_rng(0)
+    image = rng.random((64, 96), np.float32)
+    assert resize(image, (16, 24)).mean() == pytest.approx(image.mean(), abs=1e-5)
+    ramp = np.repeat(np.arange(96, dtype=np.float32)[None], 64, axis=0)
+    np.testing.assert_allclose(resize(ramp, (16, 24))[3], np.arange(24) * 4 + 1.5, atol=1e-4)
+
+
+def test_words_tell_photos_apart(package_photos):
+    """Photos are nearer to another part of themselves than to other photos, by their words."""
+    lightness = {name: rgb_to_lab(photo[::3, ::3])[..., 0] for name, photo in package_photos.items()}
+    settings = FeatureSettings(words=64)
+    samples = np.concatenate([word_descriptors(L, settings)[0].reshape(-1, 130)[::3] for L in lightness.values()])
+    vocabulary = learn_words(samples, 64, seed=0)
+    halves = {}
+    for name, L in lightness.items():
+        for side, half in (("left", L[:, : L.shape[1] // 2]), ("right", L[:, L.shape[1] // 2 :])):
+            words = assign_words(np.ascontiguousarray(half), vocabulary, settings)
+            np.testing.assert_allclose(words.weights.sum(2), 1, rtol=1e-5)
+            halves[name, side] = scene_descriptor(words, 64)
+    right = 0
+    for name in lightness:
+        distances = {other: np.linalg.norm(halves[name, "left"] - halves[other, "right"]) for other in lightness}
+        right += min(distances, key=distances.get) == name
+    assert right >= 4, f"{right} of 6"
+
+
+def test_grain_weighs_little_in_a_word_and_structure_much():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((96, 96)).astype(np.float32)
+    grain, structure = (
+        np.linalg.norm(word_descriptors(50 + amount * noise, SMALL)[0][..., :128], axis=2) for amount in (0.2, 10)
+    )
+    assert np.median(grain) < 0.3 and structure.min() > 0.8
+
+
+def test_components_are_those_of_all_rows_at_once():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((200, 6)) @ rng.standard_normal((6, 6)) + 3
+    moments = Moments(6)
+    for part in np.array_split(rows, 7):
+        moments.add(part)
+    mean, basis = moments.components(3)
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-5)
+    wanted = np.linalg.svd(rows - rows.mean(0))[2][:3].T
+    np.testing.assert_allclose(np.abs((basis * wanted).sum(0)), 1, atol=1e-3)
+
+
+def test_tint_ridge_learns_and_leaves_folds_out():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 3))
+    y = np.stack([np.sin(x[:, 0]), x[:, 1] * 0.5], axis=1)
+    folds = np.arange(300) % 5
+    ridge = TintRidge(x[::6], 5)
+    for part in np.array_split(np.arange(300), 4):
+        ridge.add(x[part], y[part], folds[part])
+    gamma, weights, out_of_fold, r2 = ridge.solve()
+    assert gamma > 0 and weights.shape == (53, 2) and out_of_fold.shape == (5, 53, 2)
+    assert (r2 > 0.7).all()
+    # A fold's targets have no say in its own weights.
+    other = TintRidge(x[::6], 5)
+    for fold in range(5):
+        own = folds == fold
+        other.add(x[own], y[own] * (100 if fold == 2 else 1), folds[own])
+    g = ridge.gammas.index(gamma)
+    np.testing.assert_allclose(ridge._solve(g, 0.01, left_out=2), other._solve(g, 0.01, left_out=2), rtol=1e-4)
+
+
+def test_tint_of_noise_is_the_mean():
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((200, 3)), rng.standard_normal((200, 2))
+    ridge = TintRidge(x[::5], 5)
+    ridge.add(x, y - y.mean(0), np.arange(200) % 5)
+    assert (ridge.solve()[3] > -0.2).all()
+
+
+def test_scene_model_survives_its_arrays_and_refuses_others():
+    rng = np.random.default_rng(0)
+    model = some_model(rng)
+    L = rng.random((64, 96), np.float32) * 100
+    again = SceneModel.from_arrays(model.to_arrays(), SMALL)
+    np.testing.assert_array_equal(model.transform(L, SMALL), again.transform(L, SMALL))
+    assert model.transform(L, SMALL).shape[2] == model.n_features == 7
+    arrays = model.to_arrays()
+    with pytest.raises(ModelError, match="landmarks"):
+        SceneModel.from_arrays({k: v for k, v in arrays.items() if k != "landmarks"}, SMALL)
+    with pytest.raises(ModelError, match="tint_mean"):
+        SceneModel.from_arrays(arrays | {"tint_mean": np.zeros(3, np.float32)}, SMALL)
+
+
+def test_fewer_descriptors_than_words():
+    vocabulary = learn_words(np.random.default_rng(0).random((5, 130), np.float32), 64, seed=0)
+    assert isinstance(vocabulary, Vocabulary) and vocabulary.centres.shape == (5, 130)
