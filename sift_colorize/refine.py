@@ -1,0 +1,309 @@
+"""Module 4: from chroma on a coarse grid to the full-size picture, guided by its lightness, with the greys kept.
+
+The chroma is made smooth along what the lightness shows by a guided filter at working size (He, Sun & Tang 2010);
+its coefficients, not its result, are enlarged and applied to the full-size lightness (He & Sun 2015). One pass over
+the picture then does all the rest, strip by strip, so that memory is little more than input and output.
+
+Two guarantees, for every pixel. *grey*: the luma code is the input's; a and b are kept, L is solved. *lightness*: L
+is the input's, up to rounding. In both, chroma outside the sRGB gamut shrinks at constant hue until it is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from . import color
+from ._kernels import guided
+from ._kernels import refine as kernels
+from .checks import InputError, check_choice, check_number, check_picture
+from .settings import RefinementSettings
+
+KEEP = ("grey", "lightness")
+METHODS = ("guided", "as_published")
+L_SLACK = 0.245  # what 8-bit codes may miss L by; the promise is 0.25
+STRIP = 32  # rows; small enough for the processor's cache, large enough to cost nothing
+
+
+def refine(
+    grey,
+    ab,
+    grid,
+    L_work,
+    settings: RefinementSettings | None = None,
+    white="D65",
+    vivid: float = 1.0,
+    strength: float = 1.0,
+    keep: str = "grey",
+) -> np.ndarray:
+    """Colour a picture with chroma that is known on a grid.
+
+    Parameters
+    ----------
+    grey : (H, W) uint8, uint16, or float in 0…1
+        Grey codes at full size.
+    ab : (rows, cols, 2) float
+        Chroma at the grid's points.
+    grid : object with `ys` (rows,) and `xs` (cols,)
+        Pixel positions of the points in the working image.
+    L_work : (h, w) float
+        Lightness at working size, 0…100; both pictures cover the same area, whatever their sizes.
+    settings : RefinementSettings, optional
+        `method`, `radius` (px at working size) and `smoothness` (Lab units) are read here.
+    white, vivid, strength, keep
+        See `paint`.
+
+    Returns
+    -------
+    (H, W, 3) of grey's type
+
+    Raises
+    ------
+    InputError
+        For arrays that don't fit each other, NaN, or numbers out of range.
+    """
+    settings = settings or RefinementSettings()
+    method = check_choice(settings.method, "refinement.method", METHODS)
+    grey = _grey_picture(grey)
+    L_work = _plane(L_work, "L_work")
+    at_work = upsample(ab, grid.ys, grid.xs, L_work.shape)
+    if method == "guided":
+        coefficients = guided_coefficients(L_work, at_work, settings.radius, settings.smoothness)
+    else:
+        coefficients = constant_coefficients(at_work)
+    (H, W), (h, w) = grey.shape, L_work.shape
+    ys, xs = _places(H, h), _places(W, w)
+
+    def chroma(rows: slice, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, b = np.empty_like(L), np.empty_like(L)
+        guided.chroma_rows(coefficients, L, ys[rows], xs, a, b)
+        return (a, b) if method == "guided" else as_published(L, a, b)
+
+    return _paint(grey, chroma, white, _knobs(grey, vivid, strength, keep))
+
+
+def paint(grey, ab, white="D65", vivid: float = 1.0, strength: float = 1.0, keep: str = "grey") -> np.ndarray:
+    """Colour a picture with chroma that is known at every pixel, or is one and the same.
+
+    Parameters
+    ----------
+    grey : (H, W) uint8, uint16, or float in 0…1
+        Grey codes.
+    ab : (H, W, 2), (1, 1, 2) or (2,) float
+        Chroma.
+    white : as `color.white_point` takes it
+        The white that `ab` refers to. Here a = b = 0 is exactly R = G = B.
+    vivid : float
+        At least 0; factor on the chroma before it is cut to the gamut.
+    strength : float
+        0…1; factor on the chroma after that. 0 gives R = G = B = grey.
+    keep : "grey" or "lightness"
+        What of each pixel is the input's: the luma code, exactly (8 bit: by Pillow's and by OpenCV's formula;
+        16 bit: rounded; float: within 1e-6), or L, within 0.25 at 8 bit.
+
+    Returns
+    -------
+    (H, W, 3) of grey's type
+
+    Raises
+    ------
+    InputError
+        For arrays that don't fit each other, NaN, or numbers out of range.
+
+    Notes
+    -----
+    The hue drifts by rounding alone. Measured over all greys, all hues and chromas up to 200: at 8 bit under 5° where
+    the chroma that comes out is 10 or more, under 2.5° from 20 on, and under 1 Lab unit across the hue; at 16 bit and
+    for floats at most 1°. The plain rounding of `keep="lightness"` costs as much at 8 bit.
+
+    Chroma outside the gamut is found by bisection, to 1/128 of what is looked for. Where no codes have both the
+    luma and the hue (a few dark pixels), chroma shrinks further, to none if need be.
+    """
+    grey = _grey_picture(grey)
+    ab = np.asarray(ab, np.float32)
+    ab = ab.reshape(1, 1, 2) if ab.shape == (2,) else ab
+    if ab.shape not in ((1, 1, 2), (*grey.shape, 2)):
+        raise InputError(f"ab has shape {ab.shape}; wanted is {(*grey.shape, 2)}, (1, 1, 2) or (2,)")
+    _check_finite(ab, "ab")
+    ab = np.broadcast_to(ab, (*grey.shape, 2))
+
+    def chroma(rows: slice, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return ab[rows, :, 0], ab[rows, :, 1]
+
+    return _paint(grey, chroma, white, _knobs(grey, vivid, strength, keep))
+
+
+def as_published(L, a, b) -> tuple[np.ndarray, np.ndarray]:
+    """The refinement formulas of the first published design: X = 2L/(1 + b/a), Y = 2L/(1 − a/b).
+
+    They are meant to keep the ratio of a and b and the pixel's intensity. They do neither: by the sign in Y the
+    ratio Y/X is b/a·(a + b)/(b − a), and they ask for a chroma as large as twice the lightness. With the sign mended
+    they put (X + Y)/2 at L, which means nothing in Lab. Applied to the *true* chroma of photos they give 10.8–11.4 dB,
+    where leaving the photo grey gives more than 20. They are here to compare with.
+
+    Parameters
+    ----------
+    L, a, b : arrays of one shape
+        Lab.
+
+    Returns
+    -------
+    X, Y : float arrays
+        New a and b. Written as 2La/(a + b) and 2Lb/(b − a), so that a = 0 or b = 0 is no division by zero; sums
+        and differences below 1e-6 are taken as ±1e-6, and the results are cut to −128…128.
+    """
+    L, a, b = (np.asarray(value, np.float64) for value in (L, a, b))
+    total, difference = _away_from_zero(a + b), _away_from_zero(b - a)
+    return np.clip(2 * L * a / total, -128, 128), np.clip(2 * L * b / difference, -128, 128)
+
+
+def upsample(ab, ys, xs, shape: tuple[int, int]) -> np.ndarray:
+    """Bilinear chroma at working size: (h, w, 2) float32, exact at the grid's points, replicated beyond the outer."""
+    ab, ys, xs = np.asarray(ab, np.float32), np.asarray(ys), np.asarray(xs)
+    if ab.shape != (len(ys), len(xs), 2) or ab.size == 0:
+        raise InputError(f"ab has shape {ab.shape}; wanted is {(len(ys), len(xs), 2)}, as the grid's")
+    _check_finite(ab, "ab")
+    above, below, t = _neighbours(ys, shape[0])
+    t = t[:, None, None]
+    rows = (1 - t) * ab[above] + t * ab[below]
+    left, right, t = _neighbours(xs, shape[1])
+    return (1 - t[:, None]) * rows[:, left] + t[:, None] * rows[:, right]
+
+
+def guided_coefficients(L, ab, radius: int, smoothness: float) -> np.ndarray:
+    """Guided filter: where each channel of chroma is locally slope·L + offset.
+
+    Parameters
+    ----------
+    L : (h, w) float, 0…100
+    ab : (h, w, 2) float
+    radius : int
+        px; the window is a square of 2·radius + 1, cut at the edges.
+    smoothness : float
+        Lab units; differences in L well below it are no edges.
+
+    Returns
+    -------
+    (h, w, 4) float32
+        Slope and offset of a, slope and offset of b, averaged over all windows that hold the pixel.
+    """
+    radius = int(check_number(radius, "refinement.radius", 0))
+    eps = check_number(smoothness, "refinement.smoothness", 0) ** 2
+    # About the middle of L: a window's variance is a difference, and loses digits far from zero.
+    guide = np.asarray(L, np.float64) - 50.0
+    a, b = (np.asarray(ab)[..., channel].astype(np.float64) for channel in range(2))
+    means = _box_means(np.stack([guide, guide * guide, a, guide * a, b, guide * b], axis=-1), radius)
+    middle, square, mean_a, with_a, mean_b, with_b = np.moveaxis(means, -1, 0)
+    spread = np.maximum(square - middle * middle, 0.0) + eps
+    spread[spread < 1e-9] = np.inf  # a flat window without smoothing: no slope
+    slope_a, slope_b = (with_a - middle * mean_a) / spread, (with_b - middle * mean_b) / spread
+    offset_a, offset_b = mean_a - slope_a * (middle + 50.0), mean_b - slope_b * (middle + 50.0)
+    return _box_means(np.stack([slope_a, offset_a, slope_b, offset_b], axis=-1), radius).astype(np.float32)
+
+
+def constant_coefficients(ab: np.ndarray) -> np.ndarray:
+    """Coefficients (h, w, 4) float32 that give `ab` (h, w, 2) whatever L is."""
+    coefficients = np.zeros((*ab.shape[:2], 4), np.float32)
+    coefficients[..., 1::2] = ab
+    return coefficients
+
+
+def _box_means(planes: np.ndarray, radius: int) -> np.ndarray:
+    means = np.empty_like(planes)
+    guided.box_means(planes, radius, means)
+    return means
+
+
+def _neighbours(points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each pixel of 0…size−1: the grid points before and after it, and the weight of the second."""
+    place = np.interp(np.arange(size), points, np.arange(len(points)))
+    before = np.minimum(place.astype(np.intp), max(len(points) - 2, 0))
+    return before, np.minimum(before + 1, len(points) - 1), (place - before).astype(np.float32)
+
+
+def _places(size: int, size_at_work: int) -> np.ndarray:
+    """Where the centres of full-size pixels lie at working size, in pixels from the first centre."""
+    places = (np.arange(size) + 0.5) * (size_at_work / size) - 0.5
+    return np.clip(places, 0.0, size_at_work - 1.0)
+
+
+@lru_cache(maxsize=16)
+def _constants(white: tuple[float, float]) -> kernels.White:
+    """What the kernels know of a white point. It is exactly RGB (1, 1, 1) here, so that neutral stays neutral."""
+    matrix, _ = color._matrices(white)
+    to_xyz = matrix / matrix.sum(axis=1)[:, None]
+    L = color.lightness_table(256).astype(np.float64)
+    slopes = np.gradient(L) * 255 / 116
+    rise = _fitted_rise(to_xyz)
+    by_channel = to_xyz[1][:, None] * color.linear_table(256)
+    limits = (_y_of_lightness(np.clip(L + off, 0, 100)) for off in (-L_SLACK, L_SLACK))
+    luminances = kernels.Luminances(*(values.astype(np.float32) for values in (*by_channel, *limits)))
+    to_rgb = tuple(np.linalg.inv(to_xyz).ravel().astype(np.float32))
+    return kernels.White(to_rgb, slopes.astype(np.float32), tuple(rise.astype(np.float32)), luminances)
+
+
+def _y_of_lightness(L: np.ndarray) -> np.ndarray:
+    f = (L + 16) / 116
+    return np.where(f > 6 / 29, f**3, (f - 4 / 29) * 108 / 841)
+
+
+def _fitted_rise(to_xyz: np.ndarray) -> np.ndarray:
+    """The coefficients of `kernels._start`: least squares over a lattice of 16³ colours."""
+    v = np.arange(1, 17) / 16
+    rgb = np.stack(np.meshgrid(v, v, v), axis=-1).reshape(-1, 3)
+    fx, fy, fz = _lab_cube_roots(((rgb + 0.055) / 1.055) ** 2.4 @ to_xyz.T).T
+    grey = rgb @ [0.299, 0.587, 0.114]
+    neutral = _lab_cube_roots(((grey + 0.055) / 1.055) ** 2.4)
+    a, b = fx - fy, fy - fz
+    terms = np.stack([a, b, a * a / neutral, a * b / neutral, b * b / neutral], axis=-1)
+    return np.linalg.lstsq(terms, fy - neutral, rcond=None)[0]
+
+
+def _lab_cube_roots(t: np.ndarray) -> np.ndarray:
+    return np.where(t > (6 / 29) ** 3, np.cbrt(t), t * 841 / 108 + 4 / 29)
+
+
+def _knobs(grey: np.ndarray, vivid, strength, keep) -> kernels.Knobs:
+    top = float(np.iinfo(grey.dtype).max) if grey.dtype.kind == "u" else 1.0
+    vivid = check_number(vivid, "vivid", 0, 1000)
+    strength = check_number(strength, "strength", 0, 1)
+    return kernels.Knobs(vivid, strength, top, check_choice(keep, "keep", KEEP) == "grey")
+
+
+def _paint(grey: np.ndarray, chroma: Callable, white, knobs: kernels.Knobs) -> np.ndarray:
+    """Paint strip by strip, with what `chroma(rows, L)` gives for a and b; the strips know nothing of each other."""
+    constants = _constants(color.white_point(white))
+    rgb = np.empty((*grey.shape, 3), grey.dtype)
+    for y in range(0, len(grey), STRIP):
+        rows = slice(y, y + STRIP)
+        L = color.lightness(grey[rows])
+        a, b = (np.ascontiguousarray(plane, np.float32) for plane in chroma(rows, L))
+        kernels.paint_rows(grey[rows], L, a, b, constants, knobs, rgb[rows])
+    return rgb
+
+
+def _grey_picture(grey) -> np.ndarray:
+    grey = check_picture(grey, "grey")
+    if grey.ndim != 2:
+        raise InputError(f"grey has shape {grey.shape}; wanted is (H, W)")
+    return np.ascontiguousarray(grey)
+
+
+def _plane(array, name: str) -> np.ndarray:
+    """Return `array` as a float32 plane (h, w) of finite values, or raise."""
+    array = np.asarray(array, np.float32)
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(f"{name} has shape {array.shape}; wanted is (h, w)")
+    _check_finite(array, name)
+    return array
+
+
+def _check_finite(array: np.ndarray, name: str) -> None:
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds NaN or infinity; wanted are finite values")
+
+
+def _away_from_zero(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) < 1e-6, np.where(values < 0, -1e-6, 1e-6), values)
