@@ -1,0 +1,259 @@
+"""`Colorizer`: fit, colorize, save, load; the chain of the four modules and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .baselines import Baselines
+from .caching import Cache, temporary_cache
+from .checks import InputError, ModelError, NoPhotosError, check_number, check_picture
+from .color import lightness, luma, white_point
+from .features import extract, feature_groups, resize, working_shape
+from .files import find
+from .modelfile import load_model, save_model
+from .network import Network
+from .refine import refine
+from .scene import SceneModel
+from .settings import Settings
+from .threads import one_thread
+
+CHANNELS = ("a", "b")
+MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
+
+
+def silent(results: Iterable, total: int, label: str) -> Iterable:
+    """Show no progress."""
+    return results
+
+
+class Colorizer:
+    """Learns colour from photos, and puts it into grey ones.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+
+    Attributes
+    ----------
+    networks_ : dict
+        One `Network` for channel "a", one for "b".
+    scene_ : SceneModel or None
+    baselines_ : Baselines
+    vivid_ : float
+        The factor on the predicted chroma that is used unless another is asked for.
+    reference_ : dict
+        Of the photos learned from: count, digest of all, and names, digests and mean a, b of up to 3,000.
+    scores_ : dict
+        Figures of the protocol, if `evaluate` has put them here.
+    held_out_, failures_ : lists
+        After `fit`: the photos kept out of training, and those passed over with the reason.
+
+    Examples
+    --------
+    >>> colorizer = Colorizer().fit(["holiday/"])          # doctest: +SKIP
+    >>> colour = colorizer.colorize(grey)                  # doctest: +SKIP
+    """
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = settings or Settings()
+
+    def fit(
+        self,
+        photos: str | Path | Sequence[str | Path],
+        cache: Cache | None = None,
+        jobs: int = 1,
+        progress: Any = silent,
+        recursive: bool = False,
+    ) -> Colorizer:
+        """Learn from colour photos.
+
+        Parameters
+        ----------
+        photos : path or sequence of paths
+            Files, folders and globs.
+        cache : Cache, optional
+            Where the stages' results are kept, so that a second run does no work twice; without it, nowhere.
+        jobs : int
+            Worker processes. The result does not depend on it.
+        progress : callable
+            ``progress(iterable, total, label)`` gives the iterable back and shows how far it is.
+        recursive : bool
+            Whether sub-folders are searched as well.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        NoPhotosError
+            If no photo in colour is found.
+        InputError, SettingsError
+            For paths or settings that are not understood.
+        StorageError
+            If the cache's disk refuses.
+        """
+        from . import reference, training
+
+        white_point(self.settings.color.white_point)
+        paths = find(photos, recursive)
+        sources, failures = reference.list_sources(paths)
+        with nullcontext(cache) if cache else temporary_cache() as used, one_thread():
+            photo_set = reference.ReferenceSet(sources, self.settings, used, jobs, progress)
+            scene = training.SceneState(*photo_set.scene_model())
+            teach = training.Shards.of(photo_set, photo_set.training, scene)
+            check = training.Shards.of(photo_set, photo_set.held_out, scene, held_out=True)
+            teach.make(jobs, progress)
+            check.make(jobs, progress)
+            plan = training.TrainingPlan.of(teach, check, self.settings)
+            self.networks_ = training.train(plan, used, jobs, progress)
+            self.scene_ = scene.model
+            self.baselines_ = Baselines.from_table(photo_set.chroma_table())
+            self.vivid_ = self.settings.refinement.vivid or self._calibrate(check)
+            self.reference_ = reference.describe(photo_set, MOST_LISTED)
+        self.scores_: dict[str, Any] = {}
+        self.held_out_ = [source.path for source in photo_set.held_out]
+        self.failures_ = failures + photo_set.failures
+        return self
+
+    def _calibrate(self, shards) -> float:
+        """Return the largest vividness, 1…1.5, that costs at most `vivid_cost` dB against the best on photos held out.
+
+        The squared error is a parabola in the factor s on the predicted chroma p of the true t:
+        E(s) = s² Σp² − 2s Σpt + Σt², least at s₀ = Σpt/Σp²; the answer is where it has risen by the cost above that.
+        """
+        pp = pt = tt = 0.0
+        for X, ab in shards.blocks():
+            for column, channel in enumerate(CHANNELS):
+                p, t = self.networks_[channel].predict(X.astype(np.float32)).astype(np.float64), ab[:, column]
+                pp, pt, tt = pp + float(p @ p), pt + float(p @ t), tt + float(t @ t)
+        if pp == 0:
+            return 1.0
+        best = pt / pp
+        least = tt - pt * best
+        allowed = least * (10 ** (self.settings.refinement.vivid_cost / 10) - 1)
+        crossing = best + np.sqrt(max(allowed, 0) / pp)
+        return float(np.clip(round(crossing, 3), 1, 1.5))
+
+    def colorize(self, array, vivid: float | None = None, strength: float = 1.0, keep: str | None = None) -> np.ndarray:
+        """Put colour into a picture.
+
+        Parameters
+        ----------
+        array : (H, W) or (H, W, 3); uint8, uint16 or float in 0…1
+            A colour picture is read by its grey code.
+        vivid : float, optional
+            At least 0; factor on the predicted chroma; without it, the model's own.
+        strength : float
+            0…1; 0 gives the grey picture.
+        keep : "grey" or "lightness", optional
+            What of each pixel is unchanged: the grey code, or L. Without it, as the settings say.
+
+        Returns
+        -------
+        (H, W, 3) ndarray of the same type
+
+        Raises
+        ------
+        InputError
+            For an array that is no picture, or a number out of range.
+        """
+        self._check_fitted()
+        grey = luma(check_picture(array))
+        vivid = self.vivid_ if vivid is None else check_number(vivid, "vivid", 0, 100)
+        with one_thread():
+            L = lightness(grey)
+            L_work = np.clip(resize(L, working_shape(grey.shape, self.settings.features.working_size)), 0, 100)
+            del L
+            chroma, grid = self.predict(L_work)
+            refinement = self.settings.refinement
+            white = self.settings.color.white_point
+            return refine(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep or refinement.keep)
+
+    def predict(self, L: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Return the chroma (rows, cols, 2) that the networks see in a lightness image (h, w), and its grid."""
+        X, grid = extract(L, self.settings.features)
+        if self.scene_ is not None:
+            X = np.concatenate([X, self.scene_.transform(L, self.settings.features)], axis=2)
+        flat = X.reshape(-1, X.shape[2])
+        chroma = np.stack([self.networks_[channel].predict(flat) for channel in CHANNELS], axis=1)
+        return chroma.reshape(*X.shape[:2], 2), grid
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file, whole or not at all; raises StorageError."""
+        from . import __version__
+
+        self._check_fitted()
+        arrays = {f"baselines.{name}": array for name, array in self.baselines_.to_arrays().items()}
+        for channel, network in self.networks_.items():
+            arrays |= {f"{channel}.{name}": array for name, array in network.to_arrays(np.float16).items()}
+        if self.scene_ is not None:
+            arrays |= {f"scene.{name}": array for name, array in self.scene_.to_arrays().items()}
+        header = {
+            "package": __version__,
+            "settings": self.settings.to_dict(),
+            "vivid": self.vivid_,
+            "reference": self.reference_,
+            "scores": self.scores_,
+        }
+        save_model(path, arrays, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Colorizer:
+        """Read a model file; raises ModelError if it is not whole and sound."""
+        arrays, header = load_model(path)
+        parts: dict[str, dict[str, np.ndarray]] = {"a": {}, "b": {}, "scene": {}, "baselines": {}}
+        for name, array in arrays.items():
+            part, _, key = name.partition(".")
+            if part not in parts:
+                raise ModelError(f"'{path}': unknown array '{name}'; known are those of {', '.join(parts)}")
+            parts[part][key] = array
+        try:
+            model = cls(Settings.from_dict(header["settings"]))
+            model.networks_ = {channel: Network.from_arrays(parts[channel]) for channel in CHANNELS}
+            model.scene_ = SceneModel.from_arrays(parts["scene"], model.settings.features) if parts["scene"] else None
+            model.baselines_ = Baselines.from_arrays(parts["baselines"])
+            model.vivid_ = check_number(header["vivid"], "vivid", 0, 100)
+            model.reference_, model.scores_ = dict(header["reference"]), dict(header["scores"])
+            model._check_sizes()
+        except (KeyError, TypeError, ValueError, ModelError) as error:
+            raise ModelError(f"'{path}' does not fit together: {error}") from None
+        return model
+
+    def _check_sizes(self) -> None:
+        """Raise ModelError unless the networks take as many features as the settings and the scene model give."""
+        wanted = sum(feature_groups(self.settings.features).values())
+        if self.scene_ is not None:
+            wanted += self.scene_.n_features
+        for channel, network in self.networks_.items():
+            if network.n_features != wanted:
+                raise ModelError(f"network {channel} takes {network.n_features} features; the settings give {wanted}")
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "networks_"):
+            raise InputError("this Colorizer has learned nothing yet; call fit(photos), or load a model")
+
+
+def load(path: str | Path | None = None) -> Colorizer:
+    """Return the colorizer of a model file.
+
+    Parameters
+    ----------
+    path : path, optional
+        Without it, the model inside the package; there is none yet, and the error says so.
+
+    Raises
+    ------
+    ModelError
+    """
+    if path is None:
+        raise ModelError("there is no model in the package yet; make one with `fit`, and name its file")
+    return Colorizer.load(path)
+
+
+__all__ = ["Colorizer", "NoPhotosError", "load", "silent"]

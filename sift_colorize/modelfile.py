@@ -1,0 +1,105 @@
+"""The model file: safetensors with a JSON header; arrays and text alone, so that loading one can't run code.
+
+Everything that comes from a file is checked before it is used: size, header, version, names, types, shapes (by
+those who own the arrays) and finiteness.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checks import ModelError
+from .files import unreadable, write_bytes
+
+VERSION = 1
+LARGEST = 64 * 2**20  # bytes; far above any model of this package
+KEY = "sift_colorize"
+TYPES = (np.float16, np.float32, np.float64)
+
+
+def save_model(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+    """Write a model file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    arrays : dict of float16, float32 or float64 ndarrays
+    header : dict
+        What JSON can hold.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    from safetensors.numpy import save
+
+    text = json.dumps({"version": VERSION, **header}, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    write_bytes(path, save({k: np.asarray(v, order="C") for k, v in sorted(arrays.items())}, {KEY: text}))
+
+
+def load_model(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a model file.
+
+    Returns
+    -------
+    arrays : dict of ndarrays
+    header : dict
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, cut, too large, no safetensors (a pickle, say), of an unknown version, or holds
+        values that are not finite.
+    """
+    content = _read(Path(path))
+    header = _header(content, path)
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"'{path}' is damaged or cut ({error}); wanted is a whole model file") from None
+    for name, array in arrays.items():
+        if array.dtype not in TYPES:
+            raise ModelError(f"'{path}': array '{name}' has type {array.dtype}; wanted are floats")
+        if not np.isfinite(array).all():
+            raise ModelError(f"'{path}': array '{name}' holds NaN or infinity; wanted is a model with finite weights")
+    return arrays, header
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise ModelError(f"'{path}' has {size} bytes; no model is larger than {LARGEST}")
+        return path.read_bytes()
+    except OSError as error:
+        words = str(unreadable(error, path)).replace("photo", "model file")
+        raise ModelError(f"{words}; `fit` makes one") from None
+
+
+def _header(content: bytes, path: str | Path) -> dict[str, Any]:
+    """Return our part of a safetensors header: 8 bytes of length, then JSON with ``__metadata__``."""
+    wanted = f"wanted is a model that `fit` wrote (version {VERSION})"
+    if content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or content[:2] == b"PK":
+        raise ModelError(f"'{path}' is a pickle or an archive, which could run code and is never loaded; {wanted}")
+    if len(content) < 8:
+        raise ModelError(f"'{path}' has {len(content)} bytes and is no model; {wanted}")
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > len(content) - 8:
+        raise ModelError(f"'{path}' is no model, or was cut short; {wanted}")
+    try:
+        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][KEY])
+        version = header["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ModelError(f"'{path}' is no model of this package; {wanted}") from None
+    if version != VERSION:
+        raise ModelError(f"'{path}' is a model of version {version!r}; this package reads version {VERSION}")
+    return header

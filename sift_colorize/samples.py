@@ -1,0 +1,187 @@
+"""Raw stages: what one photo gives to learn from, each a function of the photo and its settings alone.
+
+A photo is seen several times: as it is, and as augmented copies. Copies are drawn from the photo's own digest, so
+they are the same whatever other photos stand beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checks import PhotoError
+from .color import lightness, luma, rgb_to_lab
+from .features import extract, resize, working_shape
+from .opencv import cv2
+from .photos import read
+from .scene import Vocabulary, Words, assign_words, word_descriptors
+from .settings import FeatureSettings
+
+COLOURLESS = 2.0  # Lab units; a photo whose chroma stays below has no colour to learn from
+L_CODES, ROW_CODES = 64, 12  # size of the table of mean chroma by lightness and row
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one photo is sampled: copies beside it, grid points of each, the seed, the white point."""
+
+    copies: int
+    points: int
+    seed: int
+    white_point: str
+
+
+def load_lab(path: Path, working_size: int, white: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a photo and return its rgb and Lab at working size, both (h, w, 3) float32.
+
+    Raises
+    ------
+    PhotoError
+        If the file is no photo, or a photo without colour.
+    """
+    pixels = read(path).pixels
+    if pixels.ndim == 2:
+        raise PhotoError(f"{path} is a grey photo: there is no colour in it to learn from")
+    scale = np.float32(1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
+    rgb = resize(pixels, working_shape(pixels.shape, working_size)).astype(np.float32) / scale
+    lab = rgb_to_lab(np.clip(rgb, 0, 1), white)
+    if np.hypot(lab[..., 1], lab[..., 2]).max() < COLOURLESS:
+        raise PhotoError(f"{path} is a grey photo: there is no colour in it to learn from")
+    return rgb, lab
+
+
+def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling, working_size: int):
+    """Yield (L, ab) of the photo itself and of each augmented copy, at working size.
+
+    A copy is cut out (56…100 % of each side), mirrored or not, its tones bent, and it takes its lightness from the
+    photo's luma half of the time, since a grey photo may be either.
+    """
+    yield lab[..., 0], lab[..., 1:]
+    grey = lightness(luma(np.clip(rgb, 0, 1)))
+    for copy in range(sampling.copies):
+        rng = np.random.default_rng([sampling.seed, copy, int(digest[:12], 16)])
+        share = rng.uniform(0.56, 1.0, 2) if copy % 2 else np.full(2, rng.uniform(0.56, 1.0))
+        height, width = (max(1, round(side * s)) for side, s in zip(lab.shape[:2], share, strict=True))
+        top, left = rng.integers(lab.shape[0] - height + 1), rng.integers(lab.shape[1] - width + 1)
+        part = np.s_[top : top + height, left : left + width]
+        L, ab = (grey if rng.random() < 0.5 else lab[..., 0])[part], lab[part][..., 1:]
+        if copy % 2 == 0:
+            L, ab = L[:, ::-1], ab[:, ::-1]
+        shape = working_shape(L.shape, working_size)
+        L, ab = resize(np.ascontiguousarray(L), shape), resize(np.ascontiguousarray(ab), shape)
+        yield _bend_tones(np.clip(L, 0, 100), rng), ab
+
+
+def _bend_tones(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return L under a random gamma and contrast, as exposure, paper and scanner would give it."""
+    bent = np.float32(100) * (L / np.float32(100)) ** np.float32(np.exp(rng.uniform(-0.3, 0.3)))
+    middle = bent.mean()
+    return np.clip(middle + (bent - middle) * np.float32(rng.uniform(0.85, 1.15)), 0, 100)
+
+
+def sample_photo(
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 1
+) -> dict[str, np.ndarray]:
+    """Raw stage: features and true chroma at random grid points of a photo and its copies.
+
+    Parameters
+    ----------
+    path : where the photo lies; `digest` stands for its content in the key
+    features : the raw part of `FeatureSettings` (`raw_settings`)
+    sampling : Sampling
+
+    Returns
+    -------
+    dict
+        X (n, D) float16; ab (n, 2) float32, the mean over a cell of the grid; copy (n,), point (n,) index in the
+        copy's grid; tint (copies, 2) each copy's mean ab; table (L_CODES, ROW_CODES, 3) count and sums of a and b
+        of the photo's pixels; words (m, 130) float16, a few descriptors for the vocabulary.
+    """
+    settings = FeatureSettings(**features)
+    rgb, lab = load_lab(path, settings.working_size, sampling.white_point)
+    X, ab, copy_of, points, tints = [], [], [], [], []
+    words = np.empty((0, 0))
+    for copy, (L, chroma) in enumerate(copies_of(rgb, lab, digest, sampling, settings.working_size)):
+        described, grid = extract(L, settings)
+        described = described.reshape(-1, described.shape[2])
+        rng = np.random.default_rng([sampling.seed, 1000 + copy, int(digest[:12], 16)])
+        chosen = np.sort(rng.permutation(len(described))[: sampling.points])
+        truth = cv2.blur(chroma, (settings.step, settings.step), borderType=cv2.BORDER_REPLICATE)
+        truth = truth[np.ix_(grid.ys, grid.xs)].reshape(-1, 2)
+        X.append(described[chosen].astype(np.float16))
+        ab.append(truth[chosen])
+        points.append(chosen)
+        copy_of.append(np.full(len(chosen), copy))
+        tints.append(chroma.mean((0, 1)))
+        if copy == 0:
+            descriptors = word_descriptors(L, settings)[0].reshape(len(described), -1)
+            words = descriptors[rng.permutation(len(descriptors))[:100]]
+    return {
+        "X": np.concatenate(X),
+        "ab": np.concatenate(ab),
+        "copy": np.concatenate(copy_of).astype(np.int16),
+        "point": np.concatenate(points).astype(np.int32),
+        "tint": np.array(tints, np.float32),
+        "table": chroma_table(lab),
+        "words": words.astype(np.float16),
+    }
+
+
+def assign_photo(
+    path: Path,
+    digest: str,
+    features: dict[str, Any],
+    sampling: Sampling,
+    vocabulary: Vocabulary,
+    vocabulary_digest: str,
+    version: int = 1,
+) -> list[Words]:
+    """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
+    settings = FeatureSettings(**features)
+    rgb, lab = load_lab(path, settings.working_size, sampling.white_point)
+    assigned = []
+    for L, _ in copies_of(rgb, lab, digest, sampling, settings.working_size):
+        words = assign_words(L, vocabulary, settings)
+        assigned.append(Words(words.indices, words.weights.astype(np.float16)))
+    return assigned
+
+
+def chroma_table(lab: np.ndarray) -> np.ndarray:
+    """Return count, sum of a and sum of b by lightness and row: (L_CODES, ROW_CODES, 3) float64."""
+    codes = lightness_code(lab[..., 0]) * ROW_CODES + row_code(len(lab))[:, None]
+    table = np.empty((L_CODES * ROW_CODES, 3))
+    for column, weights in enumerate((None, lab[..., 1].ravel(), lab[..., 2].ravel())):
+        table[:, column] = np.bincount(codes.ravel(), weights, minlength=len(table))
+    return table.reshape(L_CODES, ROW_CODES, 3)
+
+
+def lightness_code(L: np.ndarray) -> np.ndarray:
+    """Return the table's row for each lightness."""
+    return np.clip(L * (L_CODES / 100), 0, L_CODES - 1).astype(np.int64)
+
+
+def row_code(height: int) -> np.ndarray:
+    """Return the table's column for each of `height` rows."""
+    return np.arange(height) * ROW_CODES // height
+
+
+RAW_KEYS = (
+    "working_size",
+    "step",
+    "bin_sizes",
+    "smoothing",
+    "blur_scales",
+    "contrast_scales",
+    "energy",
+    "position",
+    "word_bin_size",
+)
+WORD_KEYS = ("working_size", "step", "smoothing", "word_bin_size", "word_neighbours")
+
+
+def part_of(settings: FeatureSettings, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings that a stage depends on, for its key."""
+    return {key: getattr(settings, key) for key in keys}
