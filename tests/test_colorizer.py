@@ -1,0 +1,172 @@
+"""The chain: arrays in, arrays out, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import model, save_photos
+
+import sift_colorize
+from sift_colorize.checks import InputError, ModelError, NoPhotosError, SettingsError
+from sift_colorize.color import luma
+from sift_colorize.colorizer import Colorizer
+from sift_colorize.settings import Settings, load_settings
+
+TYPES = (np.uint8, np.uint16, np.float32)
+
+
+def grey_of(shape, dtype, seed=0):
+    values = np.random.default_rng(seed).random(shape)
+    return values.astype(dtype) if dtype == np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 10_000), (64, 48), (33, 77)])
+def test_any_size_and_type_keeps_every_grey(shape, dtype):
+    grey = grey_of(shape, dtype)
+    colour = model()[0].colorize(grey, keep="grey")
+    assert colour.shape == (*shape, 3) and colour.dtype == dtype
+    if dtype == np.float32:
+        np.testing.assert_allclose(luma(colour), grey, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(luma(colour), grey)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(TYPES[:2]), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_greys_are_kept_whatever_the_picture(height, width, dtype, seed):
+    grey = grey_of((height, width), dtype, seed)
+    np.testing.assert_array_equal(luma(model()[0].colorize(grey, vivid=4.0, keep="grey")), grey)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("value", [0, 1])
+def test_black_stays_black_and_white_white(value, dtype):
+    picture = np.full((40, 60), value * (1 if dtype == np.float32 else np.iinfo(dtype).max), dtype)
+    colour = model()[0].colorize(picture, vivid=3.0)
+    np.testing.assert_allclose(colour, np.repeat(picture[..., None], 3, axis=2), atol=1e-6)
+
+
+def test_a_colour_picture_is_read_by_its_grey_code(package_photos):
+    photo = package_photos["coffee"][::4, ::4]
+    colorizer = model()[0]
+    np.testing.assert_array_equal(colorizer.colorize(photo), colorizer.colorize(luma(photo)))
+
+
+def test_strength_zero_is_the_grey_picture():
+    grey = grey_of((50, 60), np.uint8)
+    np.testing.assert_array_equal(model()[0].colorize(grey, strength=0), np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_more_vivid_is_more_colourful(package_photos):
+    from sift_colorize.evaluate import colourfulness
+
+    grey = luma(package_photos["chelsea"])[::4, ::4]
+    values = [colourfulness(model()[0].colorize(grey, vivid=vivid)) for vivid in (0, 0.5, 1, 2)]
+    assert values[0] == 0 and values == sorted(values)
+
+
+def test_the_same_bytes_twice_and_after_loading(package_photos):
+    colorizer, path = model()
+    grey = luma(package_photos["astronaut"])
+    first = colorizer.colorize(grey)
+    np.testing.assert_array_equal(first, colorizer.colorize(grey))
+    np.testing.assert_array_equal(first, sift_colorize.load(path).colorize(grey))
+
+
+def test_saving_what_was_loaded_gives_the_same_file(tmp_path):
+    path = model()[1]
+    sift_colorize.load(path).save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_full_size_model_is_small_enough(tmp_path):
+    """With every array as large as the default makes it, and 3,000 photos named."""
+    settings = load_settings("default", ["features.working_size=96", "features.words_from=1", "training.epochs=1",
+                                         "training.samples_seen=0"])  # fmt: skip
+    colorizer = Colorizer(settings).fit(save_photos(tmp_path / "photos", 20))
+    row = [f"photo_number_{10_000}.jpg", "0" * 32, -10.0, -10.0]
+    colorizer.reference_["photos"] = [row] * 3000
+    colorizer.save(tmp_path / "large.safetensors")
+    assert colorizer.scene_.centres.shape == (384, 130) and colorizer.scene_.n_features == 98
+    assert (tmp_path / "large.safetensors").stat().st_size <= 1.7e6
+
+
+def test_the_model_names_its_photos_and_holds_no_pixels(tmp_path):
+    reference = sift_colorize.load(model()[1]).reference_
+    assert reference["count"] == 3 and len(reference["photos"]) == 3
+    name, digest, a, b = reference["photos"][0]
+    assert name.startswith("photo") and len(digest) == 32 and abs(a) < 110 and abs(b) < 110
+
+
+@pytest.mark.parametrize(
+    "array, words",
+    [
+        (np.full((4, 4), np.nan), "NaN"),
+        (np.full((4, 4), 2.0), "0…1"),
+        (np.full((4, 4), -0.1), "0…1"),
+        (np.zeros((0, 4), np.uint8), "empty"),
+        (np.zeros(4, np.uint8), "shape"),
+        (np.zeros((4, 4, 4), np.uint8), "shape"),
+        (np.zeros((4, 4), np.int32), "int32"),
+        (np.array([["a"]]), "type"),
+    ],
+)
+def test_what_is_no_picture_is_refused(array, words):
+    with pytest.raises(InputError, match=words):
+        model()[0].colorize(array)
+
+
+@pytest.mark.parametrize("knob", [{"vivid": -1}, {"vivid": np.nan}, {"strength": 1.1}, {"keep": "gray"}])
+def test_knobs_out_of_range_are_refused(knob):
+    with pytest.raises(InputError, match=next(iter(knob))):
+        model()[0].colorize(np.zeros((4, 4), np.uint8), **knob)
+
+
+def test_untrained_and_absent_models():
+    with pytest.raises(InputError, match="learned nothing"):
+        Colorizer().colorize(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ModelError, match="no model in the package"):
+        sift_colorize.load()
+
+
+def test_grey_photos_teach_nothing(tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((50, 50), 99, np.uint8))
+    cv2.imwrite(str(tmp_path / "grey3.png"), np.full((50, 50, 3), 99, np.uint8))
+    with pytest.raises(NoPhotosError, match="in colour"):
+        Colorizer().fit(tmp_path)
+    photos = save_photos(tmp_path, 2)
+    colorizer = Colorizer(model()[0].settings).fit(tmp_path)
+    assert sorted(failure.path.name for failure in colorizer.failures_) == ["grey.png", "grey3.png"]
+    assert colorizer.reference_["count"] == len(photos)
+
+
+def test_the_same_photo_twice_counts_once(tmp_path):
+    photos = save_photos(tmp_path, 2)
+    (tmp_path / "copy.png").write_bytes(photos[0].read_bytes())
+    colorizer = Colorizer(model()[0].settings).fit(tmp_path)
+    assert colorizer.reference_["count"] == 2 and "same file" in colorizer.failures_[0].reason
+
+
+@pytest.mark.parametrize("white", ["0, 0", "D99", "0.3", "nan, 0.3", "-0.3, 0.3"])
+def test_an_impossible_white_point_is_refused(tmp_path, white):
+    save_photos(tmp_path, 1)
+    with pytest.raises((InputError, SettingsError), match="white"):
+        Colorizer(Settings().replaced({"color": {"white_point": white}})).fit(tmp_path)
+
+
+def test_another_white_point_is_learned_with(tmp_path):
+    photos = save_photos(tmp_path, 2)
+    settings = model()[0].settings.replaced({"color": {"white_point": "D50"}})
+    grey = grey_of((30, 40), np.uint8)
+    np.testing.assert_array_equal(luma(Colorizer(settings).fit(photos).colorize(grey)), grey)
+
+
+def test_the_published_pipeline_runs(tmp_path):
+    settings = load_settings("published", ["features.working_size=96", "training.samples_seen=1000"])
+    colorizer = Colorizer(settings).fit(save_photos(tmp_path, 2))
+    assert colorizer.networks_["a"].n_features == 129
+    grey = grey_of((40, 50), np.uint8)
+    np.testing.assert_array_equal(luma(colorizer.colorize(grey)), grey)
