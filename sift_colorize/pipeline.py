@@ -1,0 +1,368 @@
+"""The command line: parse, call one library function, print.
+
+Nothing that is cached, saved or sent to workers is defined here, and the library is imported by the commands alone,
+so that ``--help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import (
+    DEBUG,
+    DONE,
+    INTERNAL,
+    SOME_FAILED,
+    Choice,
+    Commands,
+    keep_debug,
+    print_json,
+    report,
+    report_failures,
+    show_version,
+)
+from .progress import progress, say
+
+if TYPE_CHECKING:
+    from .caching import Cache
+    from .colorizer import Colorizer
+    from .evaluate import Triple
+
+MODEL, SHEET = "model.safetensors", "contact_sheet.png"
+FEW = 12  # photos up to which each is left out once; also the most that a sheet shows
+
+LITTLE = """\
+{count} photos teach little: what is not in them, the model does not know, and it will paint it in dull browns.
+Give it a folder of your own colour photos, the more the better, best some hundred of one kind (landscapes, say):
+  sift-colorize fit YOUR_FOLDER"""
+
+
+def _jobs(jobs: int | None) -> int:
+    from .threads import available_cores
+
+    return jobs or available_cores()
+
+
+def _shown(quiet: bool) -> Any:
+    from .colorizer import silent
+
+    return silent if quiet else progress
+
+
+def _model(path: str | None) -> Colorizer:
+    """Return the model that is named, or the one in this folder, or the one in the package."""
+    from .colorizer import load
+
+    return load(path or (MODEL if Path(MODEL).is_file() else None))
+
+
+recursive_option = click.option("-r", "--recursive", is_flag=True, help="Search sub-folders as well.")
+jobs_option = click.option(
+    "-j", "--jobs", type=click.IntRange(1), metavar="N", help="Worker processes; without it, one per core."
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no messages but errors.")
+debug_option = click.option("--debug", is_flag=True, hidden=True, expose_value=False, callback=keep_debug)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+model_option = click.option(
+    "-m", "--model", metavar="FILE", help=f"The model; without it, {MODEL} in this folder, if there is one."
+)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    invoke_without_command=True,
+    epilog="Exit codes: 0 done; 1 internal error; 2 wrong use (options, paths, settings, model); 3 some files failed, "
+    "or a result, the model or the cache could not be written; 4 no photo found; 130 interrupted.",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=show_version, help="Show the version."
+)
+@debug_option
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Put colour into greyscale photos, learned from your own pictures in minutes, without a GPU.
+
+    \b
+    First learn from colour photos, then colorize grey ones:
+      sift-colorize fit holiday/ -r            writes model.safetensors and contact_sheet.png
+      sift-colorize colorize old/ -o new/      writes new/… with the same names and sizes
+
+    Photos are given as files, folders or globs. `sift-colorize COMMAND --help` tells more of each command.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@cli.command()
+@click.argument("photos", nargs=-1)
+@click.option(
+    "-p", "--pipeline", default="default", metavar="FILE", help="Settings (TOML), or default, published, smoke."
+)
+@click.option("-o", "--out", default=MODEL, metavar="FILE", show_default=True, help="The model to write.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting; may be repeated.")
+@recursive_option
+@jobs_option
+@click.option("--cache", "cache_folder", metavar="DIR", help="Where the work is kept, so that none is done twice.")
+@click.option("--sheet", metavar="FILE", help=f"The contact sheet; without it, {SHEET} beside the model.")
+@quiet_option
+@debug_option
+def fit(photos, pipeline, out, overrides, recursive, jobs, cache_folder, sheet, quiet) -> int:
+    """Learn colour from PHOTOS: files, folders and globs, in colour.
+
+    Without PHOTOS it learns from the seven that come inside scikit-image and scikit-learn, to show how it works.
+
+    Written are the model and a contact sheet (grey, colorized, truth) of photos that were not learned from; printed is
+    a table of how good the colours are. Up to 12 photos, each is colorized by a model that learned from the others;
+    beyond, the photos that `fit` kept out itself are shown. What was computed is kept in the cache: a second run, or
+    one after an interruption, does not do it again.
+
+    \b
+    Examples:
+      sift-colorize fit
+      sift-colorize fit holiday/ -r -o holiday.safetensors
+      sift-colorize fit 'photos/*.jpg' --set training.epochs=8 --set features.words=256
+    """
+    from .bundled import bundled_photos
+    from .colorizer import Colorizer
+    from .files import find
+    from .settings import load_settings
+    from .sheet import contact_sheet
+
+    settings = load_settings(pipeline, overrides)
+    sheet = _checked_outputs(out, sheet)
+    paths = find(photos, recursive) if photos else bundled_photos()
+    paths = [path for path in paths if not _is_same(path, sheet)] or paths
+    cache, show, jobs = _cache(cache_folder), _shown(quiet), _jobs(jobs)
+    if not quiet:
+        origin = "" if photos else " that come inside scikit-image and scikit-learn"
+        say(f"learning from {len(paths)} photo{'s' if len(paths) > 1 else ''}{origin}; work is kept in {cache.folder}")
+    colorizer = Colorizer(settings).fit(paths, cache, jobs, show)
+    failed = {failure.path for failure in colorizer.failures_}
+    good = [path for path in paths if path not in failed]
+    colorizer.scores_, triples = _assess(colorizer, good, cache, jobs, show)
+    colorizer.save(out)
+    if triples:
+        contact_sheet(triples, sheet, f"{colorizer.scores_['how']}; dB: gain in PSNR over their mean colour everywhere")
+        _print_table(colorizer.scores_)
+    if not quiet:
+        say(f"wrote {out}" + (f" and {sheet}" if triples else "; too few photos to test it on"))
+        if not photos:
+            say(LITTLE.format(count={7: "Seven"}.get(len(paths), len(paths))))
+    return report_failures(colorizer.failures_)
+
+
+def _cache(folder: str | None) -> Cache:
+    """Return the cache in a folder that can be written to, or raise StorageError before any work is done."""
+    from .caching import Cache, default_folder
+    from .files import storage_error
+
+    path = Path(folder or default_folder()).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission", str(path))
+    except OSError as error:
+        raise storage_error(error, path, "choose another place for the cache with --cache") from error
+    return Cache(path)
+
+
+def _checked_outputs(out: str, sheet: str | None) -> str:
+    """Return where the contact sheet goes; refuse names that could be those of somebody's photos."""
+    from .checks import InputError
+    from .files import nearest_path
+    from .sheet import FORMATS
+
+    if Path(out).suffix.lower() != ".safetensors":
+        raise InputError(f"-o '{out}' is no name for a model; wanted is one that ends in .safetensors")
+    sheet = sheet or str(Path(out).with_name(SHEET))
+    if Path(sheet).suffix.lower() not in FORMATS:
+        raise InputError(f"--sheet '{sheet}' is no name for a picture; wanted is one that ends in {', '.join(FORMATS)}")
+    for path in (Path(out), Path(sheet)):
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder; the name of a file is wanted{nearest_path(path / path.name)}")
+    return sheet
+
+
+def _is_same(path: Path, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(path, other)
+
+
+def _assess(colorizer: Colorizer, good: list[Path], cache: Cache, jobs: int, show: Any) -> tuple[dict, list[Triple]]:
+    """Return scores and pictures of photos that were not learned from; none if there are too few."""
+    from .evaluate import evaluate, leave_one_out, triple
+
+    if 1 < len(good) <= FEW:
+        scores, triples = leave_one_out(good, colorizer.settings, cache, jobs, show)
+        return scores | {"how": "each photo colorized by a model that learned from the others"}, triples
+    if not colorizer.held_out_:
+        return {}, []
+    held_out = colorizer.held_out_
+    scores, _ = evaluate(colorizer, held_out, jobs, show)
+    shown = held_out[:: -(-len(held_out) // FEW)]
+    triples = list(show((triple(colorizer, path) for path in shown), len(shown), "contact sheet"))
+    return scores | {"how": f"{len(held_out)} photos that were kept out of training"}, triples
+
+
+def _print_table(scores: dict[str, Any]) -> None:
+    from .evaluate import table
+
+    say(table(scores), sys.stdout)
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1)
+@model_option
+@click.option(
+    "-o",
+    "--out",
+    default="colorized",
+    metavar="OUT",
+    show_default=True,
+    help="A file if it has a suffix, else a folder.",
+)
+@recursive_option
+@click.option("--vivid", type=float, metavar="X", help="Factor on the colours, 0 or more; without it, the model's own.")
+@click.option("--strength", type=float, default=1.0, metavar="X", help="0…1; how much of the colour is mixed in.")
+@click.option("--keep", type=Choice(["grey", "lightness"]), help="What of each pixel stays: its grey code, or its L*.")
+@jobs_option
+@click.option("--suffix", default="", metavar="TEXT", help="Put behind each name, as in photo_color.jpg.")
+@click.option(
+    "--format", "kind", type=Choice(["png", "jpg", "tif", "webp"]), help="Without it, each photo keeps its own."
+)
+@click.option(
+    "--on-exists", type=Choice(["skip", "overwrite", "rename", "fail"]), default="skip", show_default=True,
+    help="What to do where a result is there already.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only print what would be written where.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, metavar="N", help="Of JPEG and WebP, 1…100.")
+@quiet_option
+@debug_option
+def colorize(
+    inputs, model, out, recursive, vivid, strength, keep, jobs, suffix, kind, on_exists, dry_run, quality, quiet
+) -> int:
+    """Put colour into INPUTS: files, folders and globs.
+
+    Size, bit depth, alpha and metadata stay as they are. With -r the tree of a folder is mirrored in OUT. An input is
+    never overwritten. One bad file is reported and passed over. What is there already is skipped, so an interrupted
+    run goes on where it stopped. The name of each result is printed.
+
+    \b
+    Examples:
+      sift-colorize colorize grandma.jpg -o grandma_color.jpg
+      sift-colorize colorize scans/ -r -o colorized/ -m holiday.safetensors
+      sift-colorize colorize 'scans/*.tif' --vivid 1.3 --format png --on-exists overwrite
+    """
+    from . import batch
+
+    options = batch.Options(out, recursive, suffix, kind, on_exists, quality, vivid, strength, keep)
+    if dry_run:
+        for outcome in batch.plan(inputs, options):
+            say(
+                f"{outcome.source} -> {outcome.target}" + (f"  ({outcome.status})" if outcome.reason else ""),
+                sys.stdout,
+            )
+        return DONE
+    show = _shown(quiet)
+    counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left"), 0)
+    for outcome in batch.colorize_files(inputs, _model(model), options, _jobs(jobs), show):
+        counts[outcome.status] += 1
+        if outcome.status == "done":
+            say(str(outcome.target), sys.stdout)
+        elif outcome.status in ("failed", "broken"):
+            report(outcome.reason, "failed: ")
+            if outcome.details and os.environ.get(DEBUG):
+                say(outcome.details)
+    if not quiet:
+        say(_summary(counts, out))
+    return INTERNAL if counts["broken"] else SOME_FAILED if counts["failed"] or counts["left"] else DONE
+
+
+def _summary(counts: dict[str, int], out: str) -> str:
+    parts = [f"colorized {counts['done']} photo{'' if counts['done'] == 1 else 's'} into {out}"]
+    if counts["skipped"]:
+        parts.append(f"{counts['skipped']} there already (--on-exists overwrite does them again)")
+    if failed := counts["failed"] + counts["broken"]:
+        parts.append(f"{failed} failed")
+    if counts["left"]:
+        parts.append(f"{counts['left']} not begun (the same command goes on with them)")
+    return "; ".join(parts)
+
+
+@cli.command()
+@click.argument("photos", nargs=-1)
+@model_option
+@json_option
+@recursive_option
+@jobs_option
+@quiet_option
+@debug_option
+def evaluate(photos, model, as_json, recursive, jobs, quiet) -> int:
+    """Score a model on PHOTOS in colour that it has not learned from.
+
+    Each is made grey, colorized at a long side of at most 384 px and compared with itself, beside four baselines.
+
+    \b
+    Examples:
+      sift-colorize evaluate holdout/ -m holiday.safetensors
+      sift-colorize evaluate holdout/ -r --json > scores.json
+    """
+    from .describe import known_photos
+    from .evaluate import evaluate as score
+    from .files import find
+
+    paths = find(photos, recursive)
+    colorizer = _model(model)
+    summary, failures = score(colorizer, paths, _jobs(jobs), _shown(quiet))
+    if as_json:
+        print_json(summary)
+    else:
+        _print_table(summary)
+    if not quiet and (seen := known_photos(colorizer, paths)):
+        say(f"warning: the model learned from {seen} of these {len(paths)} photos; the figures flatter it")
+    return report_failures(failures)
+
+
+@cli.command()
+@click.argument("file", default=MODEL)
+@json_option
+@debug_option
+def info(file, as_json) -> int:
+    """Tell what FILE is: a model, or a photo.
+
+    Of a model: the settings that differ from the default, the number of features, the photos that it learned from, its
+    vividness, its scores, and the digest of the file. Of a photo: size, depth, and whether it is grey, tinted
+    or in colour, and how it will be read.
+
+    \b
+    Examples:
+      sift-colorize info holiday.safetensors
+      sift-colorize info grandma.jpg --json
+    """
+    from . import describe
+
+    if describe.is_photo(file):
+        description, text = describe.describe_photo(file), describe.photo_text
+    else:
+        description, text = describe.describe_model(file), describe.model_text
+    if as_json:
+        print_json(description)
+    else:
+        say(text(description), sys.stdout)
+    return DONE
+
+
+def main() -> None:
+    """Run the command line; the console script `sift-colorize`."""
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

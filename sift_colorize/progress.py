@@ -1,0 +1,58 @@
+"""Progress of long work on stderr, where that is a terminal; and lines that do not break the bar."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+FORMAT = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
+
+
+def progress(iterable: Iterable, total: int, label: str) -> Iterator[Any]:
+    """Give an iterable back and show how far it is.
+
+    Parameters
+    ----------
+    iterable : iterable
+        What is yielded passes through unchanged. Of a dict (channel: error on photos held out) the values are shown.
+    total : int
+        How many items there will be, at most.
+    label : str
+        What is being done.
+    """
+    if not total or not _is_terminal(sys.stderr):
+        yield from iterable
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, file=sys.stderr, dynamic_ncols=True, bar_format=FORMAT) as bar:
+        for item in iterable:
+            if isinstance(item, dict):
+                bar.set_postfix_str(_figures(item), refresh=False)
+            bar.update()
+            yield item
+
+
+def say(line: str, to: TextIO | None = None) -> None:
+    """Write a line to a stream (stderr unless another is given), above the bar if one is shown."""
+    stream = to or sys.stderr
+    if stream is None:  # a program without a console
+        return
+    if _is_terminal(sys.stderr):
+        from tqdm import tqdm
+
+        tqdm.write(line, file=stream)
+    else:
+        print(line, file=stream)
+    stream.flush()
+
+
+def _figures(errors: dict[str, Any]) -> str:
+    known = {name: value for name, value in errors.items() if isinstance(value, float) and math.isfinite(value)}
+    return "error " + " ".join(f"{name} {value:.1f}" for name, value in known.items()) if known else ""
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
