@@ -1,0 +1,1 @@
+"""Timed figures: ratios within one run, never assertions in a test."""
