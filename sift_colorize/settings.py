@@ -57,7 +57,7 @@ class FeatureSettings:
     working_size: int = _in(384, 16, 4096)
     step: int = _in(8, 1, 64)
     bin_sizes: tuple[int, ...] = _in((4, 8, 16), 2, 64)
-    smoothing: float = _in(0.0, 0, 10)
+    smoothing: float = _in(1.0, 0, 10)
     blur_scales: tuple[float, ...] = _in((0.0, 4.0, 8.0, 16.0, 32.0), 0, 256)
     contrast_scales: tuple[float, ...] = _in((2.0, 4.0, 8.0, 16.0), 0.5, 256)
     energy: bool = True
