@@ -429,8 +429,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, model):
     tiny.save_photos(tmp_path / "in", 150)
     words = [sys.executable, "-m", "sift_colorize.pipeline", "colorize", "in", "-m", str(model), "-j", "1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(  # a run in the background may have been told to ignore interrupts: this one heeds them
+        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
