@@ -11,18 +11,17 @@ import numpy as np
 
 from .baselines import Baselines
 from .caching import Cache, temporary_cache
-from .checks import InputError, ModelError, NoPhotosError, check_number, check_picture
+from .checks import InputError, ModelError, check_number, check_picture
 from .color import lightness, luma, white_point
 from .features import extract, feature_groups, resize, working_shape
 from .files import find
 from .modelfile import load_model, save_model
-from .network import Network
+from .network import CHANNELS, Network
 from .refine import refine
 from .scene import SceneModel
 from .settings import Settings
 from .threads import one_thread
 
-CHANNELS = ("a", "b")
 MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
 
 
@@ -254,6 +253,3 @@ def load(path: str | Path | None = None) -> Colorizer:
     if path is None:
         raise ModelError("there is no model in the package yet; make one with `fit`, and name its file")
     return Colorizer.load(path)
-
-
-__all__ = ["Colorizer", "NoPhotosError", "load", "silent"]

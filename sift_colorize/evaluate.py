@@ -231,7 +231,10 @@ def _score_path(colorizer: Colorizer, path: Path) -> dict[str, dict[str, Any]] |
 def triple(colorizer: Colorizer, path: Path) -> Triple:
     """Return a photo's grey input, colorized picture and truth, under the ``lightness`` guarantee."""
     truth = protocol_photo(path)
-    row, colorized = score_photo(colorizer, truth, "lightness")
+    return _triple(path, truth, *score_photo(colorizer, truth, "lightness"))
+
+
+def _triple(path: Path, truth: np.ndarray, row: dict[str, Any], colorized: np.ndarray) -> Triple:
     gain = row["psnr"] - row["baselines"]["train_mean"]
     return Triple(Path(path).name, grey_input(truth, "lightness"), colorized, truth, gain)
 
@@ -257,7 +260,8 @@ def leave_one_out(
 def _without(cache: Cache, i: int, paths: list[Path], settings: Settings) -> tuple[dict[str, Any], Triple]:
     colorizer = Colorizer(settings).fit(paths[:i] + paths[i + 1 :], cache=cache)
     truth = protocol_photo(paths[i])
-    return {keep: score_photo(colorizer, truth, keep)[0] for keep in KEEPS}, triple(colorizer, paths[i])
+    scored = {keep: score_photo(colorizer, truth, keep) for keep in KEEPS}
+    return {keep: row for keep, (row, _) in scored.items()}, _triple(paths[i], truth, *scored["lightness"])
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (

@@ -16,6 +16,7 @@ import numpy as np
 from ._kernels import network as kernels
 from .checks import InputError, ModelError
 
+CHANNELS = ("a", "b")  # a network for each
 LAYERS = 10
 UNITS = kernels.UNITS  # 128
 BLOCK = 512  # rows that are predicted at a time, even: bounds the memory, and changes nothing

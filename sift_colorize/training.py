@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from .caching import Cache, digest_of
-from .network import Network
+from .network import CHANNELS, Network
 from .reference import SHARD_PHOTOS, Progress, ReferenceSet, Source, call_assign, call_sample
 from .samples import Sampling
 from .scene import SceneModel, Words
 from .settings import Settings
 from .trainer import Trainer
 
-CHANNELS = ("a", "b")
 GROUP_SHARDS = 8  # shards that are shuffled together in memory
 START_SAMPLES = 4096
 
