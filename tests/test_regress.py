@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
+from sift_colorize._kernels import matmul
 from sift_colorize._kernels import network as kernels
 from sift_colorize.checks import ColorizeError, InputError, ModelError
 from sift_colorize.network import BLOCK, LAYERS, UNITS, Network
@@ -64,42 +65,54 @@ def arrays_equal(one, other):
 # ---- kernels and their slow twins ----
 
 
+def packed(W):
+    panels = np.full((W.shape[1] // matmul.panel_width(W.dtype), len(W), matmul.panel_width(W.dtype)), np.nan, W.dtype)
+    matmul.pack(W, panels)
+    return panels
+
+
 @pytest.mark.kernel
 @BOTH
-@pytest.mark.parametrize("n, d", [(2, 1), (4, 6), (36, 4)])
-def test_dense(dtype, n, d):
+@pytest.mark.parametrize("n, d", [(1, 1), (matmul.ROWS, 6), (2 * matmul.ROWS + 5, 4)])
+def test_product(dtype, n, d):
     rng = np.random.default_rng(0)
     X, W = rng.normal(size=(n, d)).astype(dtype), rng.normal(size=(d, UNITS)).astype(dtype)
     out = np.full((n, UNITS), np.nan, dtype)
-    kernels.dense(X, W, out)
+    matmul.product(X, packed(W), out)
     np.testing.assert_allclose(out, reference.dense(X, W), rtol=0, atol=64 * np.finfo(dtype).eps)
+    alone = np.empty((1, UNITS), dtype)
+    for i in range(n):
+        matmul.product(X[i : i + 1], packed(W), alone)
+        np.testing.assert_array_equal(alone[0], out[i])
 
 
 @pytest.mark.kernel
-def test_sigmoid_single():
-    x = np.concatenate([np.linspace(-25, 25, 400), [-1e30, -np.inf, np.inf, 1e30, 0, -18, 18]]).astype(np.float32)
-    z, bias = np.stack([x, x[::-1]]), np.linspace(-1, 1, len(x)).astype(np.float32)
-    want = reference.activate(z + bias, np.zeros_like(bias))
-    kernels.sigmoid_single(z, bias)
-    assert z.dtype == np.float32
-    assert np.abs(z - want).max() <= 2.5e-7
+def test_sigmoid_of_product():
+    x = np.concatenate([np.linspace(-25, 25, 65), [-1e30, -np.inf, np.inf, 1e30, 0, -18, 18]]).astype(np.float32)
+    x, weights = x[:, None], np.ones((1, UNITS), np.float32)
+    bias = np.linspace(-1, 1, UNITS).astype(np.float32)
+    out = np.full((len(x), UNITS), np.nan, np.float32)
+    matmul.sigmoid_product(x, packed(weights), bias, out)
+    assert np.abs(out - reference.activate(x * weights + bias, np.zeros_like(bias))).max() <= 2.5e-7
 
 
 @pytest.mark.kernel
-def test_sigmoid_double():
+def test_sigmoid_of_doubles():
     x = np.concatenate([np.linspace(-40, 40, 300), [-700.0, 800.0, np.inf]])
     z, bias = np.stack([x, x[::-1]]), np.linspace(-1, 1, len(x))
     want = reference.activate(z, bias)
-    kernels.sigmoid_double(z, bias)
+    kernels.sigmoid(z, bias)
     np.testing.assert_allclose(z, want, rtol=1e-14, atol=0)
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("kernel, dtype", [("sigmoid_single", np.float32), ("sigmoid_double", np.float64)])
-def test_sigmoid_keeps_nan(kernel, dtype):
-    z = np.array([[np.nan, 0]], dtype)
-    getattr(kernels, kernel)(z, np.zeros(2, dtype))
+def test_sigmoid_keeps_nan():
+    z = np.array([[np.nan, 0]])
+    kernels.sigmoid(z, np.zeros(2))
     assert np.isnan(z[0, 0]) and z[0, 1] == 0.5
+    x, out = np.array([[np.nan], [0]], np.float32), np.empty((2, UNITS), np.float32)
+    matmul.sigmoid_product(x, packed(np.ones((1, UNITS), np.float32)), np.zeros(UNITS, np.float32), out)
+    assert np.isnan(out[0]).all() and (out[1] == 0.5).all()
 
 
 @pytest.mark.kernel

@@ -86,10 +86,10 @@ def _make_tile(rows, with_sigmoid):
         With the sigmoid: sigmoid(that + bias), float32, to 2e-7. Without it, `bias` is not read.
         """
         width = packed.shape[2]
-        rs, columns = slice(row, row + rows), slice(panel * width, (panel + 1) * width)
-        out[rs, columns] = left[rs] @ packed[panel]
-        if with_sigmoid:
-            out[rs, columns] = 1 / (1 + np.exp(-np.clip(out[rs, columns] + bias[columns], -REACH, REACH)))
+        columns = slice(panel * width, (panel + 1) * width)
+        for r in range(row, row + rows):
+            sums = (left[r][:, None] * packed[panel]).sum(axis=0)
+            out[r, columns] = 1 / (1 + np.exp(-(sums + bias[columns]))) if with_sigmoid else sums
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args

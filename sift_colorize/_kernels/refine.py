@@ -1,40 +1,22 @@
-"""Kernels of `refine`: rows of a picture painted under the two grey guarantees.
-
-A colour is (fy, da, db) here: fy = (L + 16)/116, da = a/500, db = b/200, the arguments of Lab's cubes. RGB is
-companded, 0…1 within the gamut, and goes on beyond it with a gentle slope, so that a solver finds its way back.
-
-The solvers run over blocks of pixels that lie as lanes in one array, field by field, without branches: only so does
-the compiler turn them into vector instructions (8 times as fast). Hence the float32 constants, and `forceinline`.
-"""
+"""Kernels of `refine`: rows of a picture painted under the two grey guarantees, from chroma to codes."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-BLOCK = 1024  # lanes
-STEPS = 7  # of the bisection to the edge of the gamut: chroma is found to within 1/2⁷ of what is looked for
-ROUNDS = 6  # of retreat, where the codes near an edge of the gamut don't allow the luma
-FIELDS = 11
-GREY, NEUTRAL, SLOPE, DA, DB, K, HIGH, RED, GREEN, BLUE, MISS = range(FIELDS)
+from .gamut import (
+    BLOCK, BLUE, DA, DB, FIELDS, GREEN, GREY, MISS, NEUTRAL, RED, K, is_inside, set_chroma, shrink,
+    solve_lightness, solve_luma, step_luma,
+)  # fmt: skip
 
-_ZERO, _ONE, _HALF, _MOST, _LEAST = (np.float32(v) for v in (0, 1, 0.5, 4, 0.25))
-_L_SCALE, _L_OFFSET, _A_SCALE, _B_SCALE = (np.float32(v) for v in (116, 16, 500, 200))
-_EDGE, _INTERCEPT, _INCLINE = np.float32(6 / 29), np.float32(4 / 29), np.float32(108 / 841)
-_R, _G, _B = np.float32(0.299), np.float32(0.587), np.float32(0.114)
-_KNEE, _RISE = np.float32(0.0031308), np.float32(12.92)
-# Slope of companding at 1. Below 0 it stands for 12.92 as well, where luma would fall as L rises.
-_TAIL = np.float32(0.44)
-_BELOW = np.float32(0.44 / 12.92)
-# 1.055·t^(5/3) − 0.055 for t = x^¼ above the knee, to 2e-6 (Chebyshev).
-_C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
-    np.float32(v) for v in (-0.05973901, 0.14195826, 1.35457265, -0.82528002, 0.62100228, -0.29424764, 0.06173431)
-)
-_ACCURACY = np.float32(1e-3)  # of the luma, 0…1; far better as a rule; the choice of codes takes up the rest
-_NOISE = np.float32(1e-5)
-_LAST_SLOPE = np.float32(255)
+ROUNDS = 6  # of retreat, where the codes near an edge of the gamut don't allow the luma
+
+NEAR, VERY_NEAR = np.float32(0.025), np.float32(0.01)  # share of the luma; a tangent so short is as good as the curve
+
+_ZERO, _ONE, _HALF = (np.float32(v) for v in (0, 1, 0.5))
+_L_SHARE, _L_OFFSET, _A_SCALE, _B_SCALE = (np.float32(v) for v in (1 / 116, 16, 500, 200))
 _RETREAT = np.float32(0.7)
-_MOST_CHROMA = np.float32(150)  # no colour of sRGB has more
 
 
 class Luminances(NamedTuple):
@@ -47,15 +29,6 @@ class Luminances(NamedTuple):
     most: np.ndarray
 
 
-class White(NamedTuple):
-    """What depends on the white point, and on what is kept."""
-
-    to_rgb: tuple  # 9 float32, row by row, XYZ over white to linear RGB
-    slopes: np.ndarray  # (256,) float32, by how much fy rises with grey 0…1 on the neutral axis
-    rise: tuple  # 5 float32, see `_start`
-    y: Luminances
-
-
 class Knobs(NamedTuple):
     """How to paint."""
 
@@ -63,129 +36,6 @@ class Knobs(NamedTuple):
     strength: float
     top: float  # the code of white: 255, 65535, or 1 for floats
     keep_luma: bool
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _cube(f):
-    """XYZ over white of one of Lab's three arguments."""
-    return f * f * f if f > _EDGE else _INCLINE * (f - _INTERCEPT)
-
-
-@njit(cache=True, nogil=True, forceinline=True, error_model="numpy")
-def _start(neutral, slope, da, db, c):
-    """About where fy is at constant luma, and its slope there: a quadratic in a/L and b/L, fitted to sRGB.
-
-    fy = N + c₀·da + c₁·db + q/N for the neutral fy N, so that dfy/dN = 1 − q/N².
-    """
-    u, v = da / neutral, db / neutral
-    bend = c[2] * u * u + c[3] * u * v + c[4] * v * v
-    bend = bend if bend < _HALF else _HALF
-    rise = c[0] * u + c[1] * v + bend
-    return neutral + neutral * (rise if rise > -_LEAST else -_LEAST), slope * (_ONE - bend)
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _companded(x):
-    inside = x if x > _KNEE else _KNEE
-    over = inside - _ONE
-    over = over if over > _ZERO else _ZERO
-    t = np.sqrt(np.sqrt(inside - over))
-    power = _C0 + t * (_C1 + t * (_C2 + t * (_C3 + t * (_C4 + t * (_C5 + t * _C6))))) + _TAIL * over
-    line = x * (_RISE if x > _ZERO else _TAIL)
-    return power if x > _KNEE else line
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _rgb(fy, da, db, m):
-    x, y, z = _cube(fy + da), _cube(fy), _cube(fy - db)
-    r = _companded(m[0] * x + m[1] * y + m[2] * z)
-    g = _companded(m[3] * x + m[4] * y + m[5] * z)
-    b = _companded(m[6] * x + m[7] * y + m[8] * z)
-    return r, g, b
-
-
-@njit(cache=True, nogil=True, forceinline=True, error_model="numpy")
-def _luma_step(grey, fy, slope, miss, da, db, m):
-    """One secant step in fy towards the luma; a slope from noise, or far from the last, is not believed."""
-    fy += miss * slope
-    r, g, b = _rgb(fy, da, db, m)
-    left = grey - (_R * r + _G * g + _B * b)
-    ratio = miss / (miss - left)
-    slope *= ratio if (ratio > _LEAST) & (ratio < _MOST) & (abs(miss) > _NOISE) else _ONE
-    return r, g, b, fy, slope, left
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _store(lanes, i, r, g, b, miss):
-    lanes[RED, i], lanes[GREEN, i], lanes[BLUE, i], lanes[MISS, i] = r, g, b, miss
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _two_steps(lanes, i, da, db, white):
-    """RGB with the luma GREY at this chroma, by two secant steps; its fy, slope and miss."""
-    grey = lanes[GREY, i]
-    fy, slope = _start(lanes[NEUTRAL, i], lanes[SLOPE, i], da, db, white.rise)
-    r, g, b = _rgb(fy, da, db, white.to_rgb)
-    miss = grey - (_R * r + _G * g + _B * b)
-    r, g, b, fy, slope, miss = _luma_step(grey, fy, slope, miss, da, db, white.to_rgb)
-    return _luma_step(grey, fy, slope, miss, da, db, white.to_rgb)
-
-
-@njit(cache=True, nogil=True)
-def solve(lanes, n, white, steps):
-    """RGB of n colours with chroma K·(DA, DB): L found in 2 or 3 steps so that the luma is GREY, or in 0 steps kept.
-
-    Three loops, because one with conditions would do all the steps every time.
-    """
-    if steps == 0:
-        for i in range(n):
-            r, g, b = _rgb(lanes[NEUTRAL, i], lanes[K, i] * lanes[DA, i], lanes[K, i] * lanes[DB, i], white.to_rgb)
-            _store(lanes, i, r, g, b, _ZERO)
-    elif steps == 2:
-        for i in range(n):
-            da, db = lanes[K, i] * lanes[DA, i], lanes[K, i] * lanes[DB, i]
-            r, g, b, fy, slope, miss = _two_steps(lanes, i, da, db, white)
-            _store(lanes, i, r, g, b, miss)
-    else:
-        for i in range(n):
-            da, db, grey = lanes[K, i] * lanes[DA, i], lanes[K, i] * lanes[DB, i], lanes[GREY, i]
-            r, g, b, fy, slope, miss = _two_steps(lanes, i, da, db, white)
-            r, g, b, fy, slope, miss = _luma_step(grey, fy, slope, miss, da, db, white.to_rgb)
-            _store(lanes, i, r, g, b, miss)
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _is_inside(lanes, i, grace):
-    r, g, b = lanes[RED, i], lanes[GREEN, i], lanes[BLUE, i]
-    least = r if r < g else g
-    least = least if least < b else b
-    most = r if r > g else g
-    most = most if most > b else b
-    return (least >= -grace * _BELOW) & (most <= _ONE + grace) & (abs(lanes[MISS, i]) < _ACCURACY)
-
-
-@njit(cache=True, nogil=True)
-def _copy(source, i, target, j):
-    for field in range(FIELDS):
-        target[field, j] = source[field, i]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def shrink(lanes, n, white, steps, grace):
-    """Lower K by bisection until the n colours, all outside the gamut, are inside."""
-    for i in range(n):
-        chroma = np.sqrt((_A_SCALE * lanes[DA, i]) ** 2 + (_B_SCALE * lanes[DB, i]) ** 2)
-        high = _MOST_CHROMA / chroma
-        lanes[HIGH, i] = high if high < lanes[K, i] else lanes[K, i]
-        lanes[K, i] = _HALF * lanes[HIGH, i]
-    for step in range(1, STEPS + 1):
-        solve(lanes, n, white, steps)
-        last = step == STEPS
-        up, down = np.float32(0 if last else 0.5 ** (step + 1)), np.float32(0.5 ** (step if last else step + 1))
-        for i in range(n):
-            lower, higher = lanes[K, i] - down * lanes[HIGH, i], lanes[K, i] + up * lanes[HIGH, i]
-            lanes[K, i] = higher if _is_inside(lanes, i, grace) else lower
-    solve(lanes, n, white, steps)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -227,25 +77,6 @@ def _with_exact_luma(r, g, b, code, top):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _scaled(v, top):
-    v = v * top
-    v = v if v > _ZERO else _ZERO
-    return v if v < top else top
-
-
-@njit(cache=True, nogil=True)
-def _round(lanes, n, top):
-    """RGB of n lanes from 0…1 to codes; floats are cut only."""
-    scale = np.float32(top)
-    for field in (RED, GREEN, BLUE):
-        for i in range(n):
-            v = lanes[field, i] * scale
-            v = v if v > _ZERO else _ZERO
-            v = v if v < scale else scale
-            lanes[field, i] = np.floor(v + _HALF) if top > 1.0 else v
-
-
-@njit(cache=True, nogil=True, forceinline=True)
 def _is_near(r, g, b, code, y):
     """Whether the L of 8-bit codes is near enough to that of grey `code`."""
     light = y.red[int(r)] + y.green[int(g)] + y.blue[int(b)]
@@ -267,86 +98,186 @@ def _with_near_lightness(r, g, b, code, y):
     return code, code, code
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _scaled(value, scale, shift):
+    """From 0…1 to codes, rounded if `shift` is ½."""
+    value = value * scale
+    value = value if value > _ZERO else _ZERO
+    value = value if value < scale else scale
+    return np.floor(value + shift) if shift > _ZERO else value
+
+
 @njit(cache=True, nogil=True)
-def settle(lanes, places, n, grey, white, knobs, rgb):
-    """Write codes; what doesn't reach its luma moves to the front, with less chroma. Returns how many those are."""
-    left = 0
-    _round(lanes, n, knobs.top)
+def _round(lanes, n, top):
+    """RGB of n lanes from 0…1 to codes, those without chroma to their grey; floats are cut only."""
+    scale, shift = np.float32(top), _HALF if top > 1.0 else _ZERO
     for i in range(n):
-        x, found, code = places[i], True, np.float64(grey[places[i]])
-        r, g, b = np.float64(lanes[RED, i]), np.float64(lanes[GREEN, i]), np.float64(lanes[BLUE, i])
-        if lanes[K, i] == _ZERO:
-            r = g = b = code
-        elif knobs.keep_luma:
-            found = abs(lanes[MISS, i]) < _ACCURACY
-            if found and not _is_exact(r, g, b, code, knobs.top):
-                r, g, b, found = _with_exact_luma(r, g, b, code, knobs.top)
-        elif knobs.top == 255.0 and not _is_near(r, g, b, code, white.y):
-            r, g, b = _with_near_lightness(r, g, b, code, white.y)
+        grey, colourful = lanes[GREY + i], lanes[K + i] > _ZERO
+        lanes[RED + i] = _scaled(lanes[RED + i] if colourful else grey, scale, shift)
+        lanes[GREEN + i] = _scaled(lanes[GREEN + i] if colourful else grey, scale, shift)
+        lanes[BLUE + i] = _scaled(lanes[BLUE + i] if colourful else grey, scale, shift)
+
+
+@njit(cache=True, nogil=True)
+def _mark_exact(lanes, n, top):
+    """Put −1 for MISS where the rounded luma is exact: `_is_exact` for many at once."""
+    if top == 255.0:
+        for i in range(n):
+            r, g, b = np.int32(lanes[RED + i]), np.int32(lanes[GREEN + i]), np.int32(lanes[BLUE + i])
+            code = np.int32(lanes[GREY + i] * np.float32(255) + _HALF)
+            pillow = np.int32(19595) * r + np.int32(38470) * g + np.int32(7471) * b - (code << np.int32(16))
+            opencv = np.int32(9798) * r + np.int32(19235) * g + np.int32(3735) * b - (code << np.int32(15))
+            exact = (abs(pillow + np.int32(1)) <= np.int32(32767)) & (abs(opencv + np.int32(1)) <= np.int32(16383))
+            lanes[MISS + i] = -_ONE if exact else lanes[MISS + i]
+    elif top > 1.0:
+        for i in range(n):
+            r, g, b = np.int32(lanes[RED + i]), np.int32(lanes[GREEN + i]), np.int32(lanes[BLUE + i])
+            code = np.int32(lanes[GREY + i] * np.float32(65535) + _HALF)
+            off = np.int32(299) * r + np.int32(587) * g + np.int32(114) * b - np.int32(1000) * code
+            lanes[MISS + i] = -_ONE if abs(off) < np.int32(500) else lanes[MISS + i]
+    else:
+        for i in range(n):
+            luma = 0.299 * lanes[RED + i] + 0.587 * lanes[GREEN + i] + 0.114 * lanes[BLUE + i]
+            lanes[MISS + i] = -_ONE if abs(luma - lanes[GREY + i]) < 5e-7 else lanes[MISS + i]
+
+
+@njit(cache=True, nogil=True)
+def _copy(source, i, target, j):
+    for field in range(0, FIELDS * BLOCK, BLOCK):
+        target[field + j] = source[field + i]
+
+
+@njit(cache=True, nogil=True)
+def _write(lanes, n, rgb):
+    for i in range(n):
+        rgb[i, 0], rgb[i, 1], rgb[i, 2] = lanes[RED + i], lanes[GREEN + i], lanes[BLUE + i]
+
+
+@njit(cache=True, nogil=True)
+def _settle_luma(lanes, places, n, grey, knobs, rgb):
+    """Write codes at `places`; what doesn't reach its luma moves to the front, with less chroma. Returns how many."""
+    left = 0
+    for i in range(n):
+        x = places[i]
+        r, g, b = np.float64(lanes[RED + i]), np.float64(lanes[GREEN + i]), np.float64(lanes[BLUE + i])
+        found = lanes[MISS + i] == -_ONE
+        if not found and lanes[MISS + i] == _ZERO:
+            r, g, b, found = _with_exact_luma(r, g, b, np.float64(grey[x]), knobs.top)
         if found:
             rgb[x, 0], rgb[x, 1], rgb[x, 2] = r, g, b
         else:
             _copy(lanes, i, lanes, left)
             places[left] = x
-            lanes[K, left] *= _RETREAT
+            set_chroma(lanes, left, _RETREAT * lanes[K + left])
             left += 1
     return left
 
 
 @njit(cache=True, nogil=True)
-def _paint_block(lanes, outer, places, n, grey, white, knobs, rgb):
-    """Colours of n lanes, from chroma and neutral FY to codes at `places` of a row."""
+def _settle_lightness(lanes, n, grey, y, rgb):
+    """Write other codes for those 8-bit ones that are not near enough in L."""
+    for x in range(n):
+        r, g, b = lanes[RED + x], lanes[GREEN + x], lanes[BLUE + x]
+        if not _is_near(r, g, b, grey[x], y):
+            wide = np.float64(r), np.float64(g), np.float64(b)
+            rgb[x, 0], rgb[x, 1], rgb[x, 2] = _with_near_lightness(*wide, np.float64(grey[x]), y)
+
+
+@njit(cache=True, nogil=True)
+def _correct(lanes, outer, places, n, white, knobs):
+    """Solve again those of n lanes that are not in the gamut, or not near enough; `outer` is working space."""
     grace = np.float32(0.4 / knobs.top if knobs.top > 1.0 else 0.0)
-    few, many = (2, 3) if knobs.keep_luma else (0, 0)
-    solve(lanes, n, white, few)
+    for i in range(n):
+        outer[MISS + i] = _ZERO if is_inside(lanes, i, grace) else _ONE
     count = 0
     for i in range(n):
-        if not _is_inside(lanes, i, grace):
-            _copy(lanes, i, outer, count)
-            outer[MISS, count] = i
+        if outer[MISS + i] > _ZERO:
+            _copy(lanes, i, outer, count)  # count ≤ i: no mark is lost before it is read
+            places[count] = i
             count += 1
-    if count > 0:
-        where = outer[MISS, :count].astype(np.int64)
-        shrink(outer, count, white, many, grace)
-        for j in range(count):
-            _copy(outer, j, lanes, where[j])
+    if count == 0:
+        return
+    if knobs.keep_luma:
+        solve_luma(outer, count, white)
+    left = 0
+    for j in range(count):
+        if is_inside(outer, j, grace):
+            _copy(outer, j, lanes, places[j])
+        else:
+            _copy(outer, j, outer, left)
+            places[left] = places[j]
+            left += 1
+    shrink(outer, left, white, knobs.keep_luma, grace)
+    for j in range(left):
+        _copy(outer, j, lanes, places[j])
+
+
+@njit(cache=True, nogil=True)
+def _solve(lanes, n, white, knobs):
+    """RGB of n lanes: what is right for nearly all of them, fast."""
+    if not knobs.keep_luma:
+        solve_lightness(lanes, n, white)
+    else:
+        step_luma(lanes, n, white, NEAR if knobs.top == 255.0 else VERY_NEAR, True)
+
+
+@njit(cache=True, nogil=True)
+def _paint_block(lanes, outer, places, n, grey, white, y, knobs, rgb):
+    """Colours of n lanes, from chroma and neutral FY to codes of a piece of a row."""
+    _solve(lanes, n, white, knobs)
+    _correct(lanes, outer, places, n, white, knobs)
     if knobs.strength < 1.0:
         for i in range(n):
-            lanes[K, i] *= np.float32(knobs.strength)
-        solve(lanes, n, white, many)
-    left = settle(lanes, places, n, grey, white, knobs, rgb)
+            lanes[K + i] *= np.float32(knobs.strength)
+        _solve(lanes, n, white, knobs)
+        _correct(lanes, outer, places, n, white, knobs)
+    _round(lanes, n, knobs.top)
+    _write(lanes, n, rgb)
+    if not knobs.keep_luma:
+        if knobs.top == 255.0:
+            _settle_lightness(lanes, n, grey, y, rgb)
+        return
+    _mark_exact(lanes, n, knobs.top)
+    left = 0
+    for i in range(n):
+        if lanes[MISS + i] != -_ONE:
+            _copy(lanes, i, lanes, left)
+            places[left] = i
+            left += 1
+    left = _settle_luma(lanes, places, left, grey, knobs, rgb)
     for _ in range(ROUNDS):
         if left == 0:
             return
-        solve(lanes, left, white, many)
-        left = settle(lanes, places, left, grey, white, knobs, rgb)
+        solve_luma(lanes, left, white)
+        _round(lanes, left, knobs.top)
+        _mark_exact(lanes, left, knobs.top)
+        left = _settle_luma(lanes, places, left, grey, knobs, rgb)
     for i in range(left):
         rgb[places[i], :] = grey[places[i]]
 
 
 @njit(cache=True, nogil=True)
-def _load(lanes, places, first, n, grey, L, a, b, white, knobs):
-    """Fill n lanes with the pixels from `first` on; black and white get no chroma."""
+def _load(lanes, n, grey, L, a, b, knobs):
+    """Fill n lanes with pixels; black and white get no chroma."""
     share = np.float32(1.0 / knobs.top)
     factor_a, factor_b = np.float32(knobs.vivid) / _A_SCALE, np.float32(knobs.vivid) / _B_SCALE
     for i in range(n):
-        x = first + i
-        value, fy = np.float32(grey[x]) * share, (L[x] + _L_OFFSET) / _L_SCALE
-        da, db = a[x] * factor_a, b[x] * factor_b
-        places[i] = x
-        lanes[GREY, i], lanes[SLOPE, i] = value, white.slopes[int(value * _LAST_SLOPE)]
-        lanes[NEUTRAL, i], lanes[DA, i], lanes[DB, i] = fy, da, db
-        neutral = (value <= _ZERO) | (value >= _ONE) | ((da == _ZERO) & (db == _ZERO))
-        lanes[K, i] = _ZERO if neutral else _ONE
+        value, da, db = np.float32(grey[i]) * share, a[i] * factor_a, b[i] * factor_b
+        lanes[GREY + i], lanes[NEUTRAL + i] = value, (L[i] + _L_OFFSET) * _L_SHARE
+        lanes[DA + i], lanes[DB + i] = da, db
+        colourful = (value > _ZERO) & (value < _ONE) & ((da != _ZERO) | (db != _ZERO))
+        lanes[K + i] = _ONE if colourful else _ZERO
 
 
 @njit(cache=True, nogil=True)
-def paint_rows(grey, L, a, b, white, knobs, rgb):
+def paint_rows(grey, L, a, b, white, y, knobs, rgb):
     """Paint rows of a picture: grey, its L, a and b are (n, W); rgb (n, W, 3) is written."""
-    lanes, outer = np.zeros((FIELDS, BLOCK), np.float32), np.zeros((FIELDS, BLOCK), np.float32)
+    lanes, outer = np.zeros(FIELDS * BLOCK, np.float32), np.zeros(FIELDS * BLOCK, np.float32)
     places = np.empty(BLOCK, np.int64)
-    for y in range(grey.shape[0]):
+    for row in range(grey.shape[0]):
         for first in range(0, grey.shape[1], BLOCK):
-            n = min(BLOCK, grey.shape[1] - first)
-            _load(lanes, places, first, n, grey[y], L[y], a[y], b[y], white, knobs)
-            _paint_block(lanes, outer, places, n, grey[y], white, knobs, rgb[y])
+            part = slice(first, min(first + BLOCK, grey.shape[1]))
+            n = part.stop - first
+            codes = grey[row, part]
+            _load(lanes, n, codes, L[row, part], a[row, part], b[row, part], knobs)
+            _paint_block(lanes, outer, places, n, codes, white, y, knobs, rgb[row, part])

@@ -12,7 +12,9 @@ try:
     from torch import nn
     from torch.nn import functional as F
 except ImportError as error:
-    raise ColorizeError("the CNN colorizers need PyTorch, which is not here; install it with: pip install '.[cnn]'") from error
+    raise ColorizeError(
+        "the CNN colorizers need PyTorch, which is not here; install it with: pip install '.[cnn]'"
+    ) from error
 
 GLOBAL_SIZE = 224  # px, of the copy that the fusion network's global branch reads
 
