@@ -127,7 +127,9 @@ def regressor_rows(points: int, repeats: int) -> Iterator[dict[str, Any]]:
 
 
 def refine_rows(size: int, repeats: int) -> Iterator[dict[str, Any]]:
-    from sift_colorize.color import lightness
+    from skimage import data
+
+    from sift_colorize.color import lightness, rgb_to_lab
     from sift_colorize.features import resize, working_shape
     from sift_colorize.refine import refine
     from sift_colorize.sift import Grid
@@ -136,7 +138,8 @@ def refine_rows(size: int, repeats: int) -> Iterator[dict[str, Any]]:
     L = lightness(grey)
     L_work = resize(L, working_shape(L.shape, 384))
     grid = Grid.make(L_work.shape, 8)
-    ab = np.random.default_rng(0).uniform(-20, 30, (grid.rows, grid.cols, 2)).astype(np.float32)
+    colour = rgb_to_lab(resize(data.astronaut(), L_work.shape))[..., 1:]  # the chroma of the photo itself
+    ab = np.ascontiguousarray(cv2.blur(colour, (8, 8))[np.ix_(grid.ys, grid.xs)])
     full = cv2.resize(ab, (size, size))
     guide = L / np.float32(100)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from .baselines import Baselines
 from .caching import Cache, temporary_cache
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import lightness, luma, white_point
-from .features import extract, feature_groups, resize, working_shape
+from .features import coarsening, extract, feature_groups, resize, working_shape
 from .files import find
 from .modelfile import load_model, save_model
 from .network import CHANNELS, Network
@@ -169,16 +170,20 @@ class Colorizer:
             L = lightness(grey)
             L_work = np.clip(resize(L, working_shape(grey.shape, self.settings.features.working_size)), 0, 100)
             del L
-            chroma, grid = self.predict(L_work)
+            chroma, grid = self.predict(L_work, coarsening(grey.shape, self.settings.features.working_size))
             refinement = self.settings.refinement
             white = self.settings.color.white_point
             return refine(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep or refinement.keep)
 
-    def predict(self, L: np.ndarray) -> tuple[np.ndarray, Any]:
-        """Return the chroma (rows, cols, 2) that the networks see in a lightness image (h, w), and its grid."""
-        X, grid = extract(L, self.settings.features)
+    def predict(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Any]:
+        """Return the chroma (rows, cols, 2) that the networks see in a lightness image (h, w), and its grid.
+
+        The grid's points lie `coarser` times the settings' step apart.
+        """
+        features = replace(self.settings.features, step=self.settings.features.step * coarser)
+        X, grid = extract(L, features)
         if self.scene_ is not None:
-            X = np.concatenate([X, self.scene_.transform(L, self.settings.features)], axis=2)
+            X = np.concatenate([X, self.scene_.transform(L, features)], axis=2)
         flat = X.reshape(-1, X.shape[2])
         chroma = np.stack([self.networks_[channel].predict(flat) for channel in CHANNELS], axis=1)
         return chroma.reshape(*X.shape[:2], 2), grid

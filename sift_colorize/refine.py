@@ -67,13 +67,18 @@ def refine(
     settings = settings or RefinementSettings()
     method = check_choice(settings.method, "refinement.method", METHODS)
     grey = _grey_picture(grey)
-    L_work = _plane(L_work, "L_work")
-    at_work = upsample(ab, grid.ys, grid.xs, L_work.shape)
+    guide = _plane(L_work, "L_work")
+    ys, xs, radius = grid.ys, grid.xs, settings.radius
+    if grey.size < guide.size:  # a picture smaller than the working image guides as well, and faster
+        (H, W), (h, w) = grey.shape, guide.shape
+        ys, xs = (ys + 0.5) * (H / h) - 0.5, (xs + 0.5) * (W / w) - 0.5
+        radius, guide = round(radius * H / h), color.lightness(grey)
+    at_work = upsample(ab, ys, xs, guide.shape)
     if method == "guided":
-        coefficients = guided_coefficients(L_work, at_work, settings.radius, settings.smoothness)
+        coefficients = guided_coefficients(guide, at_work, radius, settings.smoothness)
     else:
         coefficients = constant_coefficients(at_work)
-    (H, W), (h, w) = grey.shape, L_work.shape
+    (H, W), (h, w) = grey.shape, guide.shape
     ys, (left, weights) = _places(H, h), _before(_places(W, w), w)
 
     def chroma(rows: slice, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

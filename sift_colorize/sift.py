@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from ._kernels import sift as kernel
 from .checks import InputError, check_number
+from .opencv import cv2
 
 # Below this share of the image's range a descriptor's energy is rounding, not structure.
 FLOOR = 1e-6
@@ -126,7 +126,8 @@ def dense_sift(
         unit = lightness_range
         L = (L / unit).astype(np.float32)
     if smoothing > 0:
-        L = gaussian_filter(L, smoothing, mode="nearest")
+        # Without the offset, a constant stays one: rounding makes no structure.
+        L = cv2.GaussianBlur(L - L[0, 0], (0, 0), smoothing, borderType=cv2.BORDER_REPLICATE)
     floor = np.float32(FLOOR * lightness_range / unit)
     for b, (cells, stride, gap) in enumerate(_lattices(L, grid, sizes)):
         kernel.describe(cells, stride, gap, _window(sizes[b]), floor, b, descriptors, energies)

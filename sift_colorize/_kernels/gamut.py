@@ -15,7 +15,8 @@ from numba import njit
 
 BLOCK = 512  # lanes
 FIELDS = 11
-GREY, NEUTRAL, RISE, DA, DB, K, HIGH, RED, GREEN, BLUE, MISS = (BLOCK * field for field in range(FIELDS))
+GREY, NEUTRAL, DA, DB, K, RISE, RED, GREEN, BLUE, MISS, HIGH = (BLOCK * field for field in range(FIELDS))
+# A colour to be solved is GREY…RISE; what solving changes is K…MISS.
 STEPS = 7  # of the bisection to the edge of the gamut: chroma is found to within 1/2⁷ of what is looked for
 
 _ZERO, _ONE, _HALF, _LEAST = (np.float32(v) for v in (0, 1, 0.5, 0.25))
@@ -32,6 +33,7 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
     np.float32(v) for v in (-0.05973901, 0.14195826, 1.35457265, -0.82528002, 0.62100228, -0.29424764, 0.06173431)
 )
 _CLOSE, _RATHER_NEAR = np.float32(0.01), np.float32(0.1)  # share of the luma that the last step may mend
+_DARK = np.float32(0.03)  # luma; what is darker need not be nearer than this
 _FLAT = np.float32(0.05)  # least slope of the luma in fy that is believed
 _MOST_CHROMA = np.float32(150)  # no colour of sRGB has more
 
@@ -130,7 +132,7 @@ def step_luma(lanes, n, white, near, afresh):
     """RGB of n colours with nearly the chroma K·(DA, DB), and the luma GREY: one step of Newton's.
 
     fy is guessed afresh, or NEUTRAL + RISE as the last step left it, and the colour moved along the tangent from there.
-    MISS is 1 where that was further than the share `near` of the luma.
+    MISS is 1 where that was further than about the share `near` of the luma.
     """
     for i in range(n):
         da, db, grey = lanes[K + i] * lanes[DA + i], lanes[K + i] * lanes[DB + i], lanes[GREY + i]
@@ -138,7 +140,7 @@ def step_luma(lanes, n, white, near, afresh):
         fy = _start(neutral, da, db, white.rise) if afresh else neutral + lanes[RISE + i]
         r, g, b, dr, dg, dblue, step, miss = _towards_luma(grey, fy, da, db, white.to_rgb)
         lanes[RISE + i] = fy + step - neutral
-        _store(lanes, i, r + dr, g + dg, b + dblue, _ZERO if abs(miss) <= near * grey else _ONE)
+        _store(lanes, i, r + dr, g + dg, b + dblue, _ZERO if abs(miss) <= near * (grey + _DARK) else _ONE)
 
 
 @njit(cache=True, nogil=True)

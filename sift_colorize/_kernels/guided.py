@@ -39,7 +39,7 @@ def coefficients(L, ab, radius, eps, out):
 
 @njit(cache=True, nogil=True)
 def _moments(L, ab, out):
-    """L, L², a, L·a, b, L·b of a row; L about its middle: a variance is a difference, and loses digits far from zero."""
+    """L, L², a, L·a, b, L·b of a row; L about its middle: a variance is a difference, and loses digits else."""
     for x in range(L.shape[0]):
         guide, a, b = L[x] - 50.0, np.float64(ab[x, 0]), np.float64(ab[x, 1])
         out[0, x], out[1, x], out[2, x] = guide, guide * guide, a

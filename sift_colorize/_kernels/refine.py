@@ -6,13 +6,13 @@ import numpy as np
 from numba import njit
 
 from .gamut import (
-    BLOCK, BLUE, DA, DB, FIELDS, GREEN, GREY, MISS, NEUTRAL, RED, K, is_inside, set_chroma, shrink,
+    BLOCK, BLUE, DA, DB, FIELDS, GREEN, GREY, MISS, NEUTRAL, RED, RISE, K, is_inside, set_chroma, shrink,
     solve_lightness, solve_luma, step_luma,
 )  # fmt: skip
 
 ROUNDS = 6  # of retreat, where the codes near an edge of the gamut don't allow the luma
 
-NEAR, VERY_NEAR = np.float32(0.025), np.float32(0.01)  # share of the luma; a tangent so short is as good as the curve
+NEAR, VERY_NEAR = np.float32(0.022), np.float32(0.01)  # share of the luma; a tangent so short is as good as the curve
 
 _ZERO, _ONE, _HALF = (np.float32(v) for v in (0, 1, 0.5))
 _L_SHARE, _L_OFFSET, _A_SCALE, _B_SCALE = (np.float32(v) for v in (1 / 116, 16, 500, 200))
@@ -107,43 +107,53 @@ def _scaled(value, scale, shift):
     return np.floor(value + shift) if shift > _ZERO else value
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _round(lanes, i, scale, shift):
+    """RGB of a lane from 0…1 to codes, without chroma to its grey; floats are cut only."""
+    grey, colourful = lanes[GREY + i], lanes[K + i] > _ZERO
+    r = _scaled(lanes[RED + i] if colourful else grey, scale, shift)
+    g = _scaled(lanes[GREEN + i] if colourful else grey, scale, shift)
+    b = _scaled(lanes[BLUE + i] if colourful else grey, scale, shift)
+    lanes[RED + i], lanes[GREEN + i], lanes[BLUE + i] = r, g, b
+    return r, g, b
+
+
 @njit(cache=True, nogil=True)
-def _round(lanes, n, top):
-    """RGB of n lanes from 0…1 to codes, those without chroma to their grey; floats are cut only."""
+def _round_all(lanes, n, top):
     scale, shift = np.float32(top), _HALF if top > 1.0 else _ZERO
     for i in range(n):
-        grey, colourful = lanes[GREY + i], lanes[K + i] > _ZERO
-        lanes[RED + i] = _scaled(lanes[RED + i] if colourful else grey, scale, shift)
-        lanes[GREEN + i] = _scaled(lanes[GREEN + i] if colourful else grey, scale, shift)
-        lanes[BLUE + i] = _scaled(lanes[BLUE + i] if colourful else grey, scale, shift)
+        _round(lanes, i, scale, shift)
 
 
 @njit(cache=True, nogil=True)
-def _mark_exact(lanes, n, top):
-    """Put −1 for MISS where the rounded luma is exact: `_is_exact` for many at once."""
+def _round_and_mark(lanes, n, top):
+    """Round, and put −1 for MISS where the luma is then exact: `_is_exact` for many at once."""
+    scale = np.float32(top)
     if top == 255.0:
         for i in range(n):
-            r, g, b = np.int32(lanes[RED + i]), np.int32(lanes[GREEN + i]), np.int32(lanes[BLUE + i])
-            code = np.int32(lanes[GREY + i] * np.float32(255) + _HALF)
+            r, g, b = _round(lanes, i, scale, _HALF)
+            r, g, b, code = np.int32(r), np.int32(g), np.int32(b), np.int32(lanes[GREY + i] * scale + _HALF)
             pillow = np.int32(19595) * r + np.int32(38470) * g + np.int32(7471) * b - (code << np.int32(16))
             opencv = np.int32(9798) * r + np.int32(19235) * g + np.int32(3735) * b - (code << np.int32(15))
             exact = (abs(pillow + np.int32(1)) <= np.int32(32767)) & (abs(opencv + np.int32(1)) <= np.int32(16383))
             lanes[MISS + i] = -_ONE if exact else lanes[MISS + i]
     elif top > 1.0:
         for i in range(n):
-            r, g, b = np.int32(lanes[RED + i]), np.int32(lanes[GREEN + i]), np.int32(lanes[BLUE + i])
-            code = np.int32(lanes[GREY + i] * np.float32(65535) + _HALF)
+            r, g, b = _round(lanes, i, scale, _HALF)
+            r, g, b, code = np.int32(r), np.int32(g), np.int32(b), np.int32(lanes[GREY + i] * scale + _HALF)
             off = np.int32(299) * r + np.int32(587) * g + np.int32(114) * b - np.int32(1000) * code
             lanes[MISS + i] = -_ONE if abs(off) < np.int32(500) else lanes[MISS + i]
     else:
         for i in range(n):
-            luma = 0.299 * lanes[RED + i] + 0.587 * lanes[GREEN + i] + 0.114 * lanes[BLUE + i]
-            lanes[MISS + i] = -_ONE if abs(luma - lanes[GREY + i]) < 5e-7 else lanes[MISS + i]
+            r, g, b = _round(lanes, i, scale, _ZERO)
+            off = 0.299 * r + 0.587 * g + 0.114 * b - lanes[GREY + i]
+            lanes[MISS + i] = -_ONE if abs(off) < 5e-7 else lanes[MISS + i]
 
 
-@njit(cache=True, nogil=True)
-def _copy(source, i, target, j):
-    for field in range(0, FIELDS * BLOCK, BLOCK):
+@njit(cache=True, nogil=True, forceinline=True)
+def _copy(source, i, target, j, first, last):
+    """Copy the fields `first`…`last` of a lane."""
+    for field in range(first, last + BLOCK, BLOCK):
         target[field + j] = source[field + i]
 
 
@@ -166,7 +176,7 @@ def _settle_luma(lanes, places, n, grey, knobs, rgb):
         if found:
             rgb[x, 0], rgb[x, 1], rgb[x, 2] = r, g, b
         else:
-            _copy(lanes, i, lanes, left)
+            _copy(lanes, i, lanes, left, GREY, RISE)
             places[left] = x
             set_chroma(lanes, left, _RETREAT * lanes[K + left])
             left += 1
@@ -192,24 +202,25 @@ def _correct(lanes, outer, places, n, white, knobs):
     count = 0
     for i in range(n):
         if outer[MISS + i] > _ZERO:
-            _copy(lanes, i, outer, count)  # count ≤ i: no mark is lost before it is read
+            _copy(lanes, i, outer, count, GREY, RISE)
             places[count] = i
             count += 1
     if count == 0:
         return
+    left = count
     if knobs.keep_luma:
         solve_luma(outer, count, white)
-    left = 0
-    for j in range(count):
-        if is_inside(outer, j, grace):
-            _copy(outer, j, lanes, places[j])
-        else:
-            _copy(outer, j, outer, left)
-            places[left] = places[j]
-            left += 1
+        left = 0
+        for j in range(count):
+            if is_inside(outer, j, grace):
+                _copy(outer, j, lanes, places[j], K, MISS)
+            else:
+                _copy(outer, j, outer, left, GREY, RISE)
+                places[left] = places[j]
+                left += 1
     shrink(outer, left, white, knobs.keep_luma, grace)
     for j in range(left):
-        _copy(outer, j, lanes, places[j])
+        _copy(outer, j, lanes, places[j], K, MISS)
 
 
 @njit(cache=True, nogil=True)
@@ -231,17 +242,18 @@ def _paint_block(lanes, outer, places, n, grey, white, y, knobs, rgb):
             lanes[K + i] *= np.float32(knobs.strength)
         _solve(lanes, n, white, knobs)
         _correct(lanes, outer, places, n, white, knobs)
-    _round(lanes, n, knobs.top)
-    _write(lanes, n, rgb)
     if not knobs.keep_luma:
+        _round_all(lanes, n, knobs.top)
+        _write(lanes, n, rgb)
         if knobs.top == 255.0:
             _settle_lightness(lanes, n, grey, y, rgb)
         return
-    _mark_exact(lanes, n, knobs.top)
+    _round_and_mark(lanes, n, knobs.top)
+    _write(lanes, n, rgb)
     left = 0
     for i in range(n):
         if lanes[MISS + i] != -_ONE:
-            _copy(lanes, i, lanes, left)
+            _copy(lanes, i, lanes, left, GREY, MISS)
             places[left] = i
             left += 1
     left = _settle_luma(lanes, places, left, grey, knobs, rgb)
@@ -249,8 +261,7 @@ def _paint_block(lanes, outer, places, n, grey, white, y, knobs, rgb):
         if left == 0:
             return
         solve_luma(lanes, left, white)
-        _round(lanes, left, knobs.top)
-        _mark_exact(lanes, left, knobs.top)
+        _round_and_mark(lanes, left, knobs.top)
         left = _settle_luma(lanes, places, left, grey, knobs, rgb)
     for i in range(left):
         rgb[places[i], :] = grey[places[i]]
