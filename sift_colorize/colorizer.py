@@ -21,6 +21,7 @@ from .network import CHANNELS, Network
 from .refine import refine
 from .scene import SceneModel
 from .settings import Settings
+from .sift import Grid
 from .threads import one_thread
 
 MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
@@ -180,10 +181,12 @@ class Colorizer:
 
         The grid's points lie `coarser` times the settings' step apart.
         """
-        features = replace(self.settings.features, step=self.settings.features.step * coarser)
-        X, grid = extract(L, features)
-        if self.scene_ is not None:
-            X = np.concatenate([X, self.scene_.transform(L, features)], axis=2)
+        features = self.settings.features
+        X, grid = extract(L, replace(features, step=features.step * coarser))
+        if self.scene_ is not None:  # words, which are counted, from the fine grid; then what is next to each point
+            scene = self.scene_.transform(L, features)
+            scene = scene[np.ix_(*grid.nearest(Grid.make(grid.shape, features.step)))]
+            X = np.concatenate([X, scene], axis=2)
         flat = X.reshape(-1, X.shape[2])
         chroma = np.stack([self.networks_[channel].predict(flat) for channel in CHANNELS], axis=1)
         return chroma.reshape(*X.shape[:2], 2), grid

@@ -9,7 +9,9 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .checks import InputError, NoPhotosError, PhotoError, StorageError, nearest
 
@@ -49,8 +51,9 @@ def storage_error(error: OSError, path, advice: str = PLACE) -> StorageError:
     return StorageError(f"'{path}' can't be written ({error.strerror or error}); {advice}")
 
 
-def write_bytes(path, data, advice: str = PLACE) -> None:
-    """Write a file whole or not at all.
+@contextmanager
+def writing(path, advice: str = PLACE) -> Iterator[BinaryIO]:
+    """Open a file that will be whole or not at all: ``with writing(path) as file: file.write(…)``.
 
     The bytes go to a hidden temporary file in the same folder, which takes the name of `path` once they are on the
     disk. Missing folders are made. A link is followed: the file that it points to is replaced.
@@ -58,15 +61,14 @@ def write_bytes(path, data, advice: str = PLACE) -> None:
     Parameters
     ----------
     path : str or Path
-    data : bytes-like
     advice : str
         The way out that an error names, as a clause.
 
     Raises
     ------
     StorageError
-        If the disk refuses: no space, no permission, read-only. Nothing is left behind, and a file that stood there
-        is still the old one.
+        If the disk refuses: no space, no permission, read-only. Then, and if the block raises, nothing is left behind,
+        and a file that stood there is still the old one.
     """
     temporary = None
     try:
@@ -76,9 +78,9 @@ def write_bytes(path, data, advice: str = PLACE) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own, never longer than the target's may be; mkstemp would make the file private.
         name = target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.tmp"
-        with open(name, "xb") as file:
+        with open(name, "x+b") as file:
             temporary = name
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -88,6 +90,12 @@ def write_bytes(path, data, advice: str = PLACE) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path, data, advice: str = PLACE) -> None:
+    """Write a file whole or not at all, as `writing` does."""
+    with writing(path, advice) as file:
+        file.write(data)
 
 
 def content_digest(path) -> str:

@@ -7,14 +7,14 @@ import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from .checks import InputError, PhotoError, check_number, check_picture, nearest
-from .files import SUFFIXES, write_bytes
+from .files import SUFFIXES, writing
 from .photos import EXIF_IFD, GPS_IFD, OFFSETS, Photo
 
 DEPTHS = {".png": ("uint8", "uint16"), ".tif": ("uint8", "uint16", "float32")}
@@ -22,6 +22,7 @@ DEPTHS[".tiff"] = DEPTHS[".tif"]
 HOLD_ALPHA = (".png", ".tif", ".tiff", ".webp")
 LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 ZIP_LEVEL = 4  # of photos, 6 takes twice the time and saves 1 % at most
+PNG_ROWS = 64  # that are packed at a time
 JPEG_SEGMENT = 65_500  # bytes of metadata that one JPEG segment holds
 
 
@@ -73,13 +74,13 @@ def write(path, photo: Photo, quality: int = 95) -> None:
     if alpha is not None and suffix in HOLD_ALPHA:
         pixels = np.dstack([pixels, alpha])
     icc = photo.icc if photo.pixels.ndim == 3 else None
-    if suffix in (".tif", ".tiff"):
-        data = _tiff(pixels, photo, icc)
-    elif pixels.dtype == np.uint16:
-        data = _deep_png(pixels, photo, icc)
-    else:
-        data = _with_pillow(suffix, pixels, photo, icc, quality)
-    write_bytes(path, data)
+    with writing(path) as file:  # straight to the disk: of a large scan, nothing but the pixels is in memory
+        if suffix in (".tif", ".tiff"):
+            _tiff(file, pixels, photo, icc)
+        elif pixels.dtype == np.uint16:
+            _deep_png(file, pixels, photo, icc)
+        else:
+            _with_pillow(file, suffix, pixels, photo, icc, quality)
 
 
 def _obstacle(suffix: str, photo: Photo) -> str:
@@ -97,7 +98,7 @@ def _obstacle(suffix: str, photo: Photo) -> str:
     return ""
 
 
-def _with_pillow(suffix: str, pixels: np.ndarray, photo: Photo, icc: bytes | None, quality: int) -> bytes:
+def _with_pillow(file: BinaryIO, suffix: str, pixels: np.ndarray, photo: Photo, icc: bytes | None, quality: int):
     exif = b"Exif\0\0" + photo.exif if photo.exif else None
     options: dict[str, Any] = {"exif": exif, "icc_profile": icc, "dpi": photo.dpi, "xmp": photo.xmp}
     if suffix == ".png":
@@ -112,10 +113,8 @@ def _with_pillow(suffix: str, pixels: np.ndarray, photo: Photo, icc: bytes | Non
         name = "JPEG"
         options |= {key: None for key in ("exif", "xmp") if len(options[key] or b"") > JPEG_SEGMENT}
         options |= {"quality": quality, "subsampling": 0}
-    buffer = io.BytesIO()
     options = {key: value for key, value in options.items() if value is not None}
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, name, **options)
-    return buffer.getvalue()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, name, **options)
 
 
 def _png_text(xmp: bytes | None) -> PngImagePlugin.PngInfo:
@@ -125,34 +124,41 @@ def _png_text(xmp: bytes | None) -> PngImagePlugin.PngInfo:
     return text
 
 
-def _deep_png(pixels: np.ndarray, photo: Photo, icc: bytes | None) -> bytes:
+def _deep_png(file: BinaryIO, pixels: np.ndarray, photo: Photo, icc: bytes | None) -> None:
     """Encode (H, W) or (H, W, 2…4) uint16, after the PNG specification (ISO/IEC 15948).
 
     Pillow has no 16-bit colour, and OpenCV neither grey with alpha nor, in all its versions, metadata.
     """
+
+    def put(kind: bytes, body: bytes) -> None:
+        file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
+
     height, width = pixels.shape[:2]
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[1 if pixels.ndim == 2 else pixels.shape[2]]
-    rows = np.ascontiguousarray(pixels, ">u2").reshape(height, -1).view(np.uint8)
-    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # filter 2: the difference from the row above
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    file.write(b"\x89PNG\r\n\x1a\n")
+    put(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
     if icc:
-        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
+        put(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
     if photo.dpi:
-        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in photo.dpi), 1)))
+        put(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in photo.dpi), 1))
     if photo.exif:
-        chunks.append((b"eXIf", photo.exif))
+        put(b"eXIf", photo.exif)
     if photo.xmp:
-        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + photo.xmp))
-    chunks += [(b"IDAT", zlib.compress(filtered.data, ZIP_LEVEL)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
-        for kind, body in chunks
-    )
+        put(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + photo.xmp)
+    packer = zlib.compressobj(ZIP_LEVEL)
+    above = np.zeros((1, pixels[:1].nbytes), np.uint8)
+    for start in range(0, height, PNG_ROWS):
+        rows = pixels[start : start + PNG_ROWS].astype(">u2").reshape(-1, pixels[0].size).view(np.uint8)
+        filtered = np.full((len(rows), 1 + rows.shape[1]), 2, np.uint8)  # filter 2: the difference from the row above
+        np.subtract(rows, np.concatenate([above, rows[:-1]]), out=filtered[:, 1:])
+        above = rows[-1:]
+        if packed := packer.compress(filtered.data):
+            put(b"IDAT", packed)
+    put(b"IDAT", packer.flush())
+    put(b"IEND", b"")
 
 
-def _tiff(pixels: np.ndarray, photo: Photo, icc: bytes | None) -> bytes:
+def _tiff(file: BinaryIO, pixels: np.ndarray, photo: Photo, icc: bytes | None) -> None:
     exif = Image.Exif()
     try:
         if photo.exif:
@@ -162,15 +168,15 @@ def _tiff(pixels: np.ndarray, photo: Photo, icc: bytes | None) -> bytes:
         for block in blocks.values():
             block.tobytes()
     except Exception:  # EXIF of odd makers fails in many ways, and is not worth the photo
-        return _tiff(pixels, replace(photo, exif=None), icc)
+        _tiff(file, pixels, replace(photo, exif=None), icc)
+        return
     extra: list[tuple] = [(tag, 2, 0, text, True) for tag, text in said.items()]
     if photo.xmp:
         extra.append((700, 1, len(photo.xmp), photo.xmp, True))
     # tifffile writes no pointers to further blocks: they get the next free number, which is changed afterwards.
     extra += [(tag + 1, 4, 1, 0, True) for tag in blocks]
-    buffer = io.BytesIO()
     tifffile.imwrite(
-        buffer,
+        file,
         pixels,
         byteorder="<",
         photometric="rgb" if photo.pixels.ndim == 3 else "minisblack",
@@ -187,7 +193,7 @@ def _tiff(pixels: np.ndarray, photo: Photo, icc: bytes | None) -> bytes:
         iccprofile=icc,
         extratags=extra,
     )
-    return _append(buffer.getvalue(), blocks)
+    _append(file, blocks)
 
 
 def _ascii(text) -> str | None:
@@ -202,15 +208,19 @@ def _block(tags: dict, group: int) -> TiffImagePlugin.ImageFileDirectory_v2:
     return block
 
 
-def _append(tiff: bytes, blocks: dict[int, TiffImagePlugin.ImageFileDirectory_v2]) -> bytes:
+def _append(file: BinaryIO, blocks: dict[int, TiffImagePlugin.ImageFileDirectory_v2]) -> None:
     """Put the EXIF and GPS blocks behind a TIFF, and point to them."""
-    data = bytearray(tiff)
-    with tifffile.TiffFile(io.BytesIO(tiff)) as tif:
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
         tags = tif.pages.first.tags
-        for group, block in blocks.items():
-            place = tags[group + 1]
-            data += b"\0" * (len(data) % 2)
-            struct.pack_into("<H", data, place.offset, group)
-            struct.pack_into("<I", data, place.valueoffset, len(data))
-            data += block.tobytes(len(data))
-    return bytes(data)
+        places = {group: (tags[group + 1].offset, tags[group + 1].valueoffset) for group in blocks}
+    for group, block in blocks.items():
+        end = file.seek(0, io.SEEK_END)
+        file.write(b"\0" * (end % 2))
+        end += end % 2
+        file.write(block.tobytes(end))
+        offset, value_offset = places[group]
+        file.seek(offset)
+        file.write(struct.pack("<H", group))
+        file.seek(value_offset)
+        file.write(struct.pack("<I", end))

@@ -66,6 +66,12 @@ class Grid:
         """Number of positions along x."""
         return len(self.xs)
 
+    def nearest(self, other: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row and column of the points of `other`, on the same image, that are nearest to these."""
+        pairs = ((self.ys, other.ys), (self.xs, other.xs))
+        rows, cols = (np.clip(np.rint((a - b[0]) / other.step).astype(np.intp), 0, len(b) - 1) for a, b in pairs)
+        return rows, cols
+
 
 def dense_sift(
     L: np.ndarray, step: int = 8, bin_sizes: Iterable[int] = (4, 8, 16), smoothing: float = 0.0

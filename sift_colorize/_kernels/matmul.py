@@ -138,7 +138,7 @@ def _make_tile(rows, with_sigmoid):
     def typed(typing_context, left, row, packed, panel, bias, out):
         return types.void(left, types.int64, packed, types.int64, bias, out), generate
 
-    return tile if config.DISABLE_JIT else intrinsic(typed)
+    return tile if config.DISABLE_JIT else intrinsic(typed)  # type: ignore[attr-defined]
 
 
 _tile, _single = _make_tile(ROWS, False), _make_tile(1, False)

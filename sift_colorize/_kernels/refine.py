@@ -5,10 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from .gamut import (
-    BLOCK, BLUE, DA, DB, FIELDS, GREEN, GREY, MISS, NEUTRAL, RED, RISE, K, is_inside, set_chroma, shrink,
-    solve_lightness, solve_luma, step_luma,
-)  # fmt: skip
+from . import gamut
+from .gamut import BLOCK, BLUE, DA, DB, FIELDS, GREEN, GREY, MISS, NEUTRAL, RED, RISE, K, is_inside
 
 ROUNDS = 6  # of retreat, where the codes near an edge of the gamut don't allow the luma
 
@@ -178,7 +176,7 @@ def _settle_luma(lanes, places, n, grey, knobs, rgb):
         else:
             _copy(lanes, i, lanes, left, GREY, RISE)
             places[left] = x
-            set_chroma(lanes, left, _RETREAT * lanes[K + left])
+            gamut.set_chroma(lanes, left, _RETREAT * lanes[K + left])
             left += 1
     return left
 
@@ -209,7 +207,7 @@ def _correct(lanes, outer, places, n, white, knobs):
         return
     left = count
     if knobs.keep_luma:
-        solve_luma(outer, count, white)
+        gamut.solve_luma(outer, count, white)
         left = 0
         for j in range(count):
             if is_inside(outer, j, grace):
@@ -218,7 +216,7 @@ def _correct(lanes, outer, places, n, white, knobs):
                 _copy(outer, j, outer, left, GREY, RISE)
                 places[left] = places[j]
                 left += 1
-    shrink(outer, left, white, knobs.keep_luma, grace)
+    gamut.shrink(outer, left, white, knobs.keep_luma, grace)
     for j in range(left):
         _copy(outer, j, lanes, places[j], K, MISS)
 
@@ -227,9 +225,9 @@ def _correct(lanes, outer, places, n, white, knobs):
 def _solve(lanes, n, white, knobs):
     """RGB of n lanes: what is right for nearly all of them, fast."""
     if not knobs.keep_luma:
-        solve_lightness(lanes, n, white)
+        gamut.solve_lightness(lanes, n, white)
     else:
-        step_luma(lanes, n, white, NEAR if knobs.top == 255.0 else VERY_NEAR, True)
+        gamut.step_luma(lanes, n, white, NEAR if knobs.top == 255.0 else VERY_NEAR, True)
 
 
 @njit(cache=True, nogil=True)
@@ -260,7 +258,7 @@ def _paint_block(lanes, outer, places, n, grey, white, y, knobs, rgb):
     for _ in range(ROUNDS):
         if left == 0:
             return
-        solve_luma(lanes, left, white)
+        gamut.solve_luma(lanes, left, white)
         _round_and_mark(lanes, left, knobs.top)
         left = _settle_luma(lanes, places, left, grey, knobs, rgb)
     for i in range(left):
