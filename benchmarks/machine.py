@@ -1,4 +1,4 @@
-"""What machine a figure was taken on, and how long a call takes on it."""
+"""What machine a figure was taken on, how long a call takes on it and how much memory; rows and slopes of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+Call = Callable[[], Any]
 
 
 def machine() -> dict[str, Any]:
     """Return the processor, cores and versions that a timing depends on."""
     import cv2
     import numba
-    import numpy
 
     from sift_colorize.threads import available_cores
 
@@ -24,36 +27,78 @@ def machine() -> dict[str, Any]:
         processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         processor = platform.processor()
-    versions = {module.__name__: module.__version__ for module in (numpy, numba, cv2)}
+    versions = {module.__name__: module.__version__ for module in (np, numba, cv2)}
     return {"processor": processor, "cores": available_cores(), "python": platform.python_version(), **versions}
 
 
-def seconds(call: Callable[[], Any], repeats: int, budget: float = 20.0) -> float:
-    """Return the median time of `call` in seconds: once to warm up, then up to `repeats` times within `budget` s."""
-    call()
-    times: list[float] = []
-    while len(times) < repeats and (not times or sum(times) < budget):
-        start = time.perf_counter()
+def compare(ours: Call, peer: Call, repeats: int, budget: float = 30.0) -> dict[str, float]:
+    """Time two calls in turn, so that what else the machine does meets both; medians in s, peak memory in MB.
+
+    Each is called once to warm up, then up to `repeats` times within `budget` s for both together.
+    """
+    ours(), peer()
+    times: tuple[list[float], list[float]] = ([], [])
+    start = time.perf_counter()
+    while len(times[0]) < repeats and (not times[0] or time.perf_counter() - start < budget):
+        for call, took in zip((ours, peer), times, strict=True):
+            before = time.perf_counter()
+            call()
+            took.append(time.perf_counter() - before)
+    one, other = (statistics.median(took) for took in times)
+    return {"ours": one, "peer": other, "ours_mb": peak_mb(ours), "peer_mb": peak_mb(peer)}
+
+
+def peak_mb(call: Call) -> float | None:
+    """Return by how many MB the process grows while it makes a call; None where Linux's /proc isn't there."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = memory("VmRSS")
         call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        return round(memory("VmHWM") - before, 1)
+    except OSError:
+        return None
 
 
-def row(what: str, size: str, ours: float, peer: float, peer_name: str, unit: str, wanted: float) -> dict[str, Any]:
-    """Return one row of a benchmark's JSON; `ours` and `peer` in `unit`, less is better, `wanted` times faster."""
+def memory(kind: str) -> float:
+    """Return the process's memory in MB: VmRSS, now, or VmHWM, its peak."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split(kind + ":")[1].split()[0]) / 1024
+
+
+def row(what: str, size: str, figures: dict[str, Any], peer_name: str, unit: str, wanted: float | None, scale=1.0):
+    """Return one row of a benchmark's JSON; of ours and peer's less is better, `wanted` times less."""
+    ours, peer = (figures[name] * scale for name in ("ours", "peer"))
     ratio = peer / ours
-    return {
-        "what": what, "size": size, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit,
-        "ratio": round(ratio, 2), "wanted": wanted, "holds": ratio >= wanted,
-    }  # fmt: skip
+    line = {"what": what, "size": size, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit}
+    line |= {"ratio": round(ratio, 3), "wanted": wanted, "holds": wanted is None or ratio >= wanted}
+    return line | {name: value for name, value in figures.items() if name not in ("ours", "peer") and value is not None}
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows beside the machine's description, and print them."""
+def limit(what: str, size: str, ours: float, most: float, unit: str, **more: Any) -> dict[str, Any]:
+    """Return a row for a figure that has no peer but a limit."""
+    return row(what, size, {"ours": ours, "peer": most, **more}, "limit", unit, 1)
+
+
+def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Return the slope of log cost along log size, by least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+def show(line: dict[str, Any]) -> None:
+    """Print a row."""
+    wanted = "" if line["wanted"] is None else f" (wanted {line['wanted']:g}{'' if line['holds'] else ', missed'})"
+    print(
+        f"{line['what']:<34}{line['size']:>22}{line['ours']:>11.4g}{line['peer']:>11.4g} {line['unit']:<8}"
+        f"{line['ratio']:>8.2f} × {line['peer_name']}{wanted}",
+        flush=True,
+    )
+
+
+def write(path: Path, sections: dict[str, list[dict[str, Any]]]) -> None:
+    """Write rows beside the machine's description; sections that are not new stay as they are in the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept = (
+        [] if not path.exists() else [r for r in json.loads(path.read_text())["rows"] if r["section"] not in sections]
+    )
+    rows = kept + [{"section": section, **line} for section, lines in sections.items() for line in lines]
     path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    for line in rows:
-        print(
-            f"{line['what']:<34}{line['size']:>16}{line['ours']:>12.4g}{line['peer']:>12.4g} {line['unit']:<8}"
-            f"{line['ratio']:>8.2f} × {line['peer_name']} (wanted {line['wanted']:g})"
-        )

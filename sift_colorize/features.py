@@ -41,29 +41,34 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def extract(L: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, Grid]:
-    """Describe every grid point of a lightness image at working size.
+def extract(L: np.ndarray, settings: FeatureSettings, points: np.ndarray | None = None) -> tuple[np.ndarray, Grid]:
+    """Describe every grid point of a lightness image at working size, or some of them.
 
     Parameters
     ----------
     L : (h, w) float32, 0…100
     settings : FeatureSettings
+    points : (n,) int, optional
+        Which points of the grid, counted row by row.
 
     Returns
     -------
-    X : (rows, cols, D) float32; the columns are those of `feature_groups`
+    X : (rows, cols, D), or (n, D) of the `points`, float32; the columns are those of `feature_groups`
     grid : Grid
     """
     descriptors, energies, grid = dense_sift(L, settings.step, settings.bin_sizes, settings.smoothing)
     lightness, contrast = local_moments(L, (*settings.blur_scales, *settings.contrast_scales), grid)
-    columns = [descriptors.reshape(grid.rows, grid.cols, -1)]
+    columns = [descriptors]
     columns += [lightness[sigma][..., None] for sigma in settings.blur_scales]
     columns += [contrast[sigma][..., None] for sigma in settings.contrast_scales]
     if settings.energy:
         columns.append(np.log1p(energies))
     if settings.position:
         columns.append(_position(grid))
-    return np.concatenate(columns, axis=2, dtype=np.float32), grid
+    flat = [column.reshape(grid.rows * grid.cols, -1) for column in columns]
+    if points is not None:
+        return np.concatenate([column[points] for column in flat], axis=1, dtype=np.float32), grid
+    return np.concatenate(flat, axis=1, dtype=np.float32).reshape(grid.rows, grid.cols, -1), grid
 
 
 def feature_groups(settings: FeatureSettings) -> dict[str, int]:
@@ -98,7 +103,7 @@ def local_moments(
     strips = (down @ planes).reshape(len(sigmas), grid.rows, 2, -1)
     mean, deviation = {}, {}
     for sigma, strip, window in zip(sigmas, strips, across, strict=True):
-        first, second = np.moveaxis(strip @ window.T, 1, 0)
+        first, second = np.moveaxis((strip.reshape(2 * grid.rows, -1) @ window.T).reshape(grid.rows, 2, -1), 1, 0)
         mean[sigma] = first + np.float32(50)
         deviation[sigma] = np.sqrt(np.maximum(second - first * first, 0))
     return mean, deviation

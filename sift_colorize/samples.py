@@ -19,6 +19,7 @@ from .opencv import cv2
 from .photos import read
 from .scene import Vocabulary, Words, assign_words, word_descriptors
 from .settings import FeatureSettings
+from .sift import Grid
 
 COLOURLESS = 2.0  # Lab units; a photo whose chroma stays below has no colour to learn from
 L_CODES, ROW_CODES = 64, 12  # size of the table of mean chroma by lightness and row
@@ -77,7 +78,7 @@ def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling,
 
 def _bend_tones(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return L under a random gamma and contrast, as exposure, paper and scanner would give it."""
-    bent = np.float32(100) * (L / np.float32(100)) ** np.float32(np.exp(rng.uniform(-0.3, 0.3)))
+    bent = np.float32(100) * cv2.pow(L / np.float32(100), np.exp(rng.uniform(-0.3, 0.3)))
     middle = bent.mean()
     return np.clip(middle + (bent - middle) * np.float32(rng.uniform(0.85, 1.15)), 0, 100)
 
@@ -105,19 +106,19 @@ def sample_photo(
     X, ab, copy_of, points, tints = [], [], [], [], []
     words = np.empty((0, 0))
     for copy, (L, chroma) in enumerate(copies_of(rgb, lab, digest, sampling, settings.working_size)):
-        described, grid = extract(L, settings)
-        described = described.reshape(-1, described.shape[2])
+        grid = Grid.make(L.shape, settings.step)
         rng = np.random.default_rng([sampling.seed, 1000 + copy, int(digest[:12], 16)])
-        chosen = np.sort(rng.permutation(len(described))[: sampling.points])
+        chosen = np.sort(rng.permutation(grid.rows * grid.cols)[: sampling.points])
+        described, _ = extract(L, settings, chosen)
         truth = cv2.blur(chroma, (settings.step, settings.step), borderType=cv2.BORDER_REPLICATE)
         truth = truth[np.ix_(grid.ys, grid.xs)].reshape(-1, 2)
-        X.append(described[chosen].astype(np.float16))
+        X.append(described.astype(np.float16))
         ab.append(truth[chosen])
         points.append(chosen)
         copy_of.append(np.full(len(chosen), copy))
         tints.append(chroma.mean((0, 1)))
         if copy == 0:
-            descriptors = word_descriptors(L, settings)[0].reshape(len(described), -1)
+            descriptors = word_descriptors(L, settings)[0].reshape(grid.rows * grid.cols, -1)
             words = descriptors[rng.permutation(len(descriptors))[:100]]
     return {
         "X": np.concatenate(X),

@@ -63,11 +63,11 @@ def assign_words(L: np.ndarray, vocabulary: Vocabulary, settings: FeatureSetting
     descriptors, grid = word_descriptors(L, settings)
     flat = descriptors.reshape(-1, WORD_DIMENSIONS)
     centres = vocabulary.centres
-    distances = squared_distances(flat, centres)
+    likeness = flat @ centres.T
     neighbours = min(settings.word_neighbours, len(centres))
     indices = np.zeros((len(flat), neighbours), np.uint16)
     weights = np.zeros((len(flat), neighbours), np.float32)
-    nearest_words(distances, neighbours, np.float32(vocabulary.bandwidth), indices, weights)
+    nearest_words(likeness, (centres * centres).sum(1), np.float32(vocabulary.bandwidth), indices, weights)
     shape = (len(grid.ys), len(grid.xs), neighbours)
     return Words(indices.reshape(shape), weights.reshape(shape))
 

@@ -38,9 +38,11 @@ def some_model(rng, n_words=8, settings=SMALL):
 @pytest.mark.kernel
 @pytest.mark.parametrize("neighbours", [1, 3, 9])
 def test_nearest_words_against_the_twin(neighbours):
-    distances = np.random.default_rng(0).random((20, 9), np.float32)
+    rng = np.random.default_rng(0)
+    points, words = rng.random((20, 5), np.float32), rng.random((9, 5), np.float32)
     indices, weights = np.zeros((20, neighbours), np.uint16), np.zeros((20, neighbours), np.float32)
-    kernels.nearest_words(distances, neighbours, np.float32(0.2), indices, weights)
+    kernels.nearest_words(points @ words.T, (words * words).sum(1), np.float32(0.2), indices, weights)
+    distances = ((points[:, None].astype(float) - words) ** 2).sum(2)
     wanted_indices, wanted_weights = slow.nearest_words(distances, neighbours, 0.2)
     np.testing.assert_array_equal(indices, wanted_indices)
     np.testing.assert_allclose(weights, wanted_weights, rtol=1e-5)

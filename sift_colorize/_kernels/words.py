@@ -5,17 +5,19 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def nearest_words(distances, neighbours, bandwidth, indices, weights):
-    """Fill the `neighbours` nearest words of each point, and their weights exp(−(d² − d²min)/bandwidth), sum 1.
+def nearest_words(likeness, squares, bandwidth, indices, weights):
+    """Fill the nearest words of each point, nearest first, and their weights exp(−(d² − d²min)/bandwidth), sum 1.
 
-    distances (N, K) squared; indices (N, n) uint16 and weights (N, n) float32 are filled, nearest first.
+    likeness (N, K) products of points and words, squares (K,) of the words: d² = |point|² + squares − 2·likeness, of
+    which the first is the same for all words; indices (N, n) uint16 and weights (N, n) float32 are filled.
     """
-    n_points, n_words = distances.shape
+    n_points, n_words = likeness.shape
+    neighbours = indices.shape[1]
     best = np.empty(neighbours, np.float32)
     for p in range(n_points):
         best[:] = np.inf
         for k in range(n_words):
-            d = distances[p, k]
+            d = squares[k] - np.float32(2) * likeness[p, k]
             if d < best[neighbours - 1]:
                 at = neighbours - 1
                 while at > 0 and best[at - 1] > d:
