@@ -116,7 +116,7 @@ def sample_photo(
         ab.append(truth[chosen])
         points.append(chosen)
         copy_of.append(np.full(len(chosen), copy))
-        tints.append(chroma.mean((0, 1)))
+        tints.append(cv2.mean(np.ascontiguousarray(chroma))[:2])
         if copy == 0:
             descriptors = word_descriptors(L, settings)[0].reshape(grid.rows * grid.cols, -1)
             words = descriptors[rng.permutation(len(descriptors))[:100]]
