@@ -206,17 +206,17 @@ def learn_scene_model(
     pooled_mean, pooled_basis = _pooling(photos, vocabulary, sampling.seed)
     n_words = len(vocabulary.centres)
     moments = Moments(len(scene_descriptor(_some_words(photos, vocabulary), n_words)))
-    for batch in batches(_scenes(photos, vocabulary), 256):
+    tints = [photos.raw(source)["tint"] for source in photos.training]
+    tint_mean = np.concatenate(tints).mean(0)
+    for batch in batches(_scenes(photos, vocabulary, tints), 256):
         moments.add(np.stack([scene for scene, *_ in batch]))
     scene_mean, scene_basis = moments.components(pooling["tint_components"])
-    tints = np.concatenate([photos.raw(source)["tint"] for source in photos.training])
-    tint_mean = tints.mean(0)
     every = max(1, moments.count // LANDMARK_PHOTOS)
-    some = (scene for i, (scene, *_) in enumerate(_scenes(photos, vocabulary)) if i % every == 0)
+    some = (scene for i, (scene, *_) in enumerate(_scenes(photos, vocabulary, tints)) if i % every == 0)
     components = (np.stack(list(some)) - scene_mean) @ scene_basis
     landmarks = choose_landmarks(components, pooling["landmarks"], sampling.seed)
     ridge = TintRidge(landmarks, folds)
-    for batch in batches(_scenes(photos, vocabulary), 256):
+    for batch in batches(_scenes(photos, vocabulary, tints), 256):
         scenes, targets, fold = (np.stack(column) for column in zip(*batch, strict=True))
         ridge.add((scenes - scene_mean) @ scene_basis, targets - tint_mean, fold)
     gamma, weights, out_of_fold, _ = ridge.solve()
@@ -235,11 +235,10 @@ def learn_scene_model(
     return model, out_of_fold.astype(np.float32)
 
 
-def _scenes(photos: ReferenceSet, vocabulary: Vocabulary):
+def _scenes(photos: ReferenceSet, vocabulary: Vocabulary, tints: list[np.ndarray]):
     """Yield (scene descriptor, mean ab, fold) of every training photo and copy."""
-    for source in photos.training:
-        tints = photos.raw(source)["tint"]
-        for words, tint in zip(photos.words(source, vocabulary), tints, strict=True):
+    for source, of_copies in zip(photos.training, tints, strict=True):
+        for words, tint in zip(photos.words(source, vocabulary), of_copies, strict=True):
             yield scene_descriptor(words, len(vocabulary.centres)), tint, photos.fold(source)
 
 
