@@ -22,6 +22,7 @@ from .console import (
     Choice,
     Commands,
     keep_debug,
+    leave,
     print_json,
     report,
     report_failures,
@@ -361,7 +362,11 @@ def info(file, as_json) -> int:
 
 def main() -> None:
     """Run the command line; the console script `sift-colorize`."""
-    cli.main()
+    try:
+        cli.main()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else DONE)
+        raise
 
 
 if __name__ == "__main__":

@@ -67,10 +67,10 @@ def python(*words, **options):
 
 LOADED = """
 import sys
-from sift_colorize.pipeline import main
+from sift_colorize.pipeline import cli
 sys.argv[1:] = sys.argv[2:] if sys.argv[1] == "--" else sys.argv[1:]
 try:
-    main()
+    cli.main()
 finally:
     heavy = ("numpy", "numba", "cv2", "scipy", "sklearn", "skimage")
     print("loaded:", *(name for name in heavy if name in sys.modules))
