@@ -192,6 +192,12 @@ def _settle_lightness(lanes, n, grey, y, rgb):
 
 
 @njit(cache=True, nogil=True)
+def _whole(n):
+    """`n` lanes, filled up to whole vectors with what is there: one alone costs as much as eight."""
+    return (n + 15) // 16 * 16
+
+
+@njit(cache=True, nogil=True)
 def _correct(lanes, outer, places, n, white, knobs):
     """Solve again those of n lanes that are not in the gamut, or not near enough; `outer` is working space."""
     grace = np.float32(0.4 / knobs.top if knobs.top > 1.0 else 0.0)
@@ -207,7 +213,7 @@ def _correct(lanes, outer, places, n, white, knobs):
         return
     left = count
     if knobs.keep_luma:
-        gamut.solve_luma(outer, count, white)
+        gamut.solve_luma(outer, _whole(count), white)
         left = 0
         for j in range(count):
             if is_inside(outer, j, grace):
@@ -216,7 +222,7 @@ def _correct(lanes, outer, places, n, white, knobs):
                 _copy(outer, j, outer, left, GREY, RISE)
                 places[left] = places[j]
                 left += 1
-    gamut.shrink(outer, left, white, knobs.keep_luma, grace)
+    gamut.shrink(outer, _whole(left), white, knobs.keep_luma, grace)
     for j in range(left):
         _copy(outer, j, lanes, places[j], K, MISS)
 
