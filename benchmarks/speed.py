@@ -49,6 +49,7 @@ class Bench:
 
     toy: bool
     photos: Path | None
+    most: int
     folder: Path
 
     @property
@@ -179,16 +180,19 @@ def chain(bench: Bench) -> Rows:
 
 
 def folder(bench: Bench) -> Rows:
+    from skimage import data
+
     from sift_colorize.batch import Options, colorize_files
     from sift_colorize.threads import in_workers
 
     count, (height, width) = (4, (300, 400)) if bench.toy else (50, (3000, 4000))
     source, out = bench.folder / "in", bench.folder / "out"
+    colour = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
     source.mkdir()
     out.mkdir(exist_ok=True)
     for number in range(count):
-        grey = np.maximum(picture(height, width), number)
-        cv2.imwrite(str(source / f"{number}.jpg"), grey, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        photo = cv2.resize(np.roll(colour, number, axis=1), (width, height), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(source / f"{number}.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 95])
     colorizer, paths = bench.colorizer(), sorted(source.iterdir())
     calls = [(path, out / f"peer_{path.name}") for path in paths]
 
@@ -369,8 +373,8 @@ def fit(bench: Bench) -> Rows:
     if len(points) > 1:
         yield from _growth("default", points)
     if not bench.toy and bench.photos:
-        smoke = [[n, *run_fit(bench, subset(bench, n), "-p", "smoke")] for n in (60, 1000, 20_000)]
-        yield from _growth("smoke", smoke)
+        counts = [n for n in (60, 1000, 5000, 20_000) if n <= bench.most]
+        yield from _growth("smoke", [[n, *run_fit(bench, subset(bench, n), "-p", "smoke")] for n in counts])
 
 
 def _growth(pipeline: str, points: list[list[float]]) -> Rows:
@@ -390,11 +394,12 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="small sizes, once each: to see that it runs")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--photos", type=Path, help="colour photos that `fit` is timed on; else some made here")
+    parser.add_argument("--most", type=int, default=20_000, help="photos that `fit` is timed on, made by repeating")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "speed.json")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as spare:
-        bench = Bench(options.toy, options.photos, Path(spare))
+        bench = Bench(options.toy, options.photos, options.most, Path(spare))
         for name in options.only:
             rows = []
             for line in SECTIONS[name](bench):

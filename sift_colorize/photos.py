@@ -164,7 +164,7 @@ def _read_pillow(image, data: bytes, pages: int) -> Photo:
         if image.has_transparency_data:
             image = image.convert(base + "A")
             alpha = np.array(image.getchannel("A"))
-        image = image.convert(base)
+        image = image if image.mode == base else image.convert(base)  # to its own mode it would be copied
     pixels, icc = _to_srgb(image, icc, notes)
     return _upright(pixels, alpha, (exif, icc, xmp, dpi), notes, pages)
 
