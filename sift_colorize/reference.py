@@ -182,7 +182,7 @@ def learn_vocabulary(
     sampling: Sampling,
     n_words: int,
     photos: ReferenceSet,
-    version: int = 1,
+    version: int = 2,
 ) -> Vocabulary:
     """Learned stage: the visual words of a set; the digests stand for its photos."""
     share = max(10, VOCABULARY_SAMPLES // len(digests))
@@ -200,7 +200,7 @@ def learn_scene_model(
     folds: int,
     vocabulary: Vocabulary,
     photos: ReferenceSet,
-    version: int = 1,
+    version: int = 2,
 ) -> tuple[SceneModel, np.ndarray]:
     """Learned stage: components and tint of a set; returns the model and out-of-fold weights (F, M + Q, 2)."""
     pooled_mean, pooled_basis = _pooling(photos, vocabulary, sampling.seed)

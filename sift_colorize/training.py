@@ -55,7 +55,7 @@ class ShardPlan:
         return digest_of(*parts)
 
 
-def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 1):
+def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 2):
     """Learned stage: the samples of some photos with all their features; `key` stands for the rest.
 
     Returns
@@ -147,7 +147,7 @@ def _touch(cache: Cache, shards: Shards, number: int) -> None:
     shards[number]
 
 
-def learn_scaling(keys: list[str], shards: Shards, version: int = 1) -> dict[str, np.ndarray]:
+def learn_scaling(keys: list[str], shards: Shards, version: int = 2) -> dict[str, np.ndarray]:
     """Learned stage: mean and standard deviation (D + 2,) of all features, a and b, and the number of samples."""
     count, moments = 0, np.zeros(())
     for number in range(len(shards)):
@@ -176,7 +176,7 @@ class TrainingPlan:
         return cls(training, held_out, settings, key)
 
 
-def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: Cache, version: int = 1):
+def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: Cache, version: int = 2):
     """Learned stage: one epoch of one channel's network; epoch 0 is the start.
 
     Returns

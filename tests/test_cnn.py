@@ -37,7 +37,7 @@ def test_fusion_is_the_network_of_its_paper(height, width):
     with torch.inference_mode():
         ab = network(torch.rand(2, 1, height, width))
     assert ab.shape == (2, 2, height, width)
-    assert 0 <= float(ab.min()) and float(ab.max()) <= 1
+    assert float(ab.min()) >= 0 and float(ab.max()) <= 1
     low = [(64, 2), (128, 2), (128, 4), (256, 4), (256, 8), (512, 8)]
     local = [(channels, height // scale, width // scale) for channels, scale in low]
     whole = [(channels, 224 // scale, 224 // scale) for channels, scale in low]
