@@ -1,8 +1,9 @@
 """Speed and memory beside the peers, in one run: ``python -m benchmarks.speed [--photos FOLDER] [--only …] [--toy]``.
 
 Each figure is a ratio of two calls that were timed in turn on the same number of threads: one, unless a row says
-otherwise. The pictures are made from a photo inside scikit-image, enlarged; the model is the default one with the full
-number of features, taught in a moment by the photos inside packages. Only `fit` is timed on a folder of one's own.
+otherwise. The pictures are made from a photo inside scikit-image, enlarged; without `--model` the model is the default
+one with the full number of features, taught in a moment by the photos inside packages, that one among them. Only `fit`
+is timed on a folder of one's own.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Bench:
     toy: bool
     photos: Path | None
     most: int
+    own_model: Path | None
     folder: Path
 
     @property
@@ -58,7 +60,9 @@ class Bench:
 
     @cached_property
     def model(self) -> Path:
-        """A model of the packaged default settings, with all features; its colours are not what is measured."""
+        """A model of the packaged default settings, with all features."""
+        if self.own_model:
+            return self.own_model
         from sift_colorize.bundled import bundled_photos
         from sift_colorize.colorizer import Colorizer
         from sift_colorize.settings import load_settings
@@ -394,12 +398,13 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="small sizes, once each: to see that it runs")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--photos", type=Path, help="colour photos that `fit` is timed on; else some made here")
+    parser.add_argument("--model", type=Path, help="a model of the default settings; else one is made here")
     parser.add_argument("--most", type=int, default=20_000, help="photos that `fit` is timed on, made by repeating")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "speed.json")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as spare:
-        bench = Bench(options.toy, options.photos, options.most, Path(spare))
+        bench = Bench(options.toy, options.photos, options.most, options.model, Path(spare))
         for name in options.only:
             rows = []
             for line in SECTIONS[name](bench):

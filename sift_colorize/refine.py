@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import color
-from ._kernels import gamut, guided
+from ._kernels import guided
 from ._kernels import refine as kernels
 from .checks import InputError, check_choice, check_number, check_picture
 from .settings import RefinementSettings
@@ -226,7 +226,7 @@ def _places(size: int, size_at_work: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _constants(white: tuple[float, float]) -> tuple[gamut.White, kernels.Luminances]:
+def _constants(white: tuple[float, float]) -> tuple[kernels.White, kernels.Luminances]:
     """What the kernels know of a white point. It is exactly RGB (1, 1, 1) here, so that neutral stays neutral."""
     matrix, _ = color._matrices(white)
     to_xyz = matrix / matrix.sum(axis=1)[:, None]
@@ -236,7 +236,7 @@ def _constants(white: tuple[float, float]) -> tuple[gamut.White, kernels.Luminan
     limits = (_y_of_lightness(np.clip(L + off, 0, 100)) for off in (-L_SLACK, L_SLACK))
     luminances = kernels.Luminances(*(values.astype(np.float32) for values in (*by_channel, *limits)))
     to_rgb = tuple(np.linalg.inv(to_xyz).ravel().astype(np.float32))
-    return gamut.White(to_rgb, tuple(rise.astype(np.float32))), luminances
+    return kernels.White(to_rgb, tuple(rise.astype(np.float32))), luminances
 
 
 def _y_of_lightness(L: np.ndarray) -> np.ndarray:
@@ -245,7 +245,7 @@ def _y_of_lightness(L: np.ndarray) -> np.ndarray:
 
 
 def _fitted_rise(to_xyz: np.ndarray) -> np.ndarray:
-    """The coefficients of `gamut._start`: least squares over a lattice of 16³ colours."""
+    """The coefficients of `kernels._start`: least squares over a lattice of 16³ colours."""
     v = np.arange(1, 17) / 16
     rgb = np.stack(np.meshgrid(v, v, v), axis=-1).reshape(-1, 3)
     fx, fy, fz = _lab_cube_roots(((rgb + 0.055) / 1.055) ** 2.4 @ to_xyz.T).T

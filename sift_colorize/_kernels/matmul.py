@@ -89,7 +89,9 @@ def _make_tile(rows, with_sigmoid):
         columns = slice(panel * width, (panel + 1) * width)
         for r in range(row, row + rows):
             sums = (left[r][:, None] * packed[panel]).sum(axis=0)
-            out[r, columns] = 1 / (1 + np.exp(-(sums + bias[columns]))) if with_sigmoid else sums
+            out[r, columns] = (
+                sums if not with_sigmoid else 1 / (1 + np.exp(-np.clip(sums + bias[columns], -REACH, REACH)))
+            )
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args
