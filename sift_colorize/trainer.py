@@ -10,7 +10,7 @@ import numpy as np
 from ._kernels import matmul
 from ._kernels import network as kernels
 from .checks import ColorizeError, InputError
-from .network import LAYERS, UNITS, Network, flat_views, layer, packed, parameter_counts
+from .network import LAYERS, UNITS, Network, flat_views, in_panels, layer, packed, parameter_counts
 
 POOL = 1 << 20  # starts in the pool of input noise
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -103,7 +103,7 @@ class Trainer:
         hidden = [self._hidden[k, :n] for k in range(LAYERS)]
         inputs = [self._noisy(X), *hidden]
         for k in range(LAYERS):
-            layer(inputs[k], packed(network.weights[k]), network.biases[k], hidden[k])
+            layer(inputs[k], packed(network.weights[k], network.biases[k]), hidden[k])
         last = network.weights[-1][:, 0]
         target = ((np.asarray(y, np.float64) - network.y_mean) / network.y_scale).astype(network.dtype)
         error = np.dot(hidden[-1], last) + network.biases[-1][0] - target
@@ -117,7 +117,7 @@ class Trainer:
             kernels.sigmoid_backward(back, hidden[k], self._bias_gradients[k])
             np.dot(inputs[k].T, back, out=self._weight_gradients[k])  # long sums are what BLAS is fastest at
             if k:
-                matmul.product(back, packed(network.weights[k].T), spare)
+                matmul.product(back, in_panels(network.weights[k].T), spare)
                 back, spare = spare, back
         return loss
 
