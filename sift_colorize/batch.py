@@ -298,11 +298,11 @@ def _results(todo: list[Outcome], colorizer: Colorizer, options: Options, jobs: 
 def colorize_file(outcome: Outcome, colorizer: Colorizer, options: Options) -> Outcome:
     """Colorize one planned photo; whatever goes wrong with it is in the outcome."""
     try:
-        photo = read(outcome.source)
+        photo = read(outcome.source, as_grey=True)
         outcome = _fitting(outcome, output_suffix(photo, outcome.target), options)
         if outcome.status != "planned":
             return outcome
-        colour = colorizer.colorize(photo.grey, options.vivid, options.strength, options.keep)
+        colour = colorizer.colorize(photo.pixels, options.vivid, options.strength, options.keep)
         write(outcome.target, replace(photo, pixels=colour), options.quality)
     except ColorizeError as error:
         full = isinstance(error, StorageError) and getattr(error.__cause__, "errno", None) in FULL

@@ -23,7 +23,7 @@ from sift_colorize.checks import ColorizeError, InputError, NoPhotosError, Photo
 from sift_colorize.files import SUFFIXES, content_digest, find, write_bytes
 from sift_colorize.opencv import cv2
 from sift_colorize.photo_writing import output_suffix, write
-from sift_colorize.photos import Photo, read
+from sift_colorize.photos import Photo
 
 RNG = np.random.default_rng(7)
 TYPES = {"uint8": np.uint8, "uint16": np.uint16, "float32": np.float32}
@@ -95,6 +95,15 @@ def same(one, other):
     if one is None or other is None:
         return one is other
     return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
+
+
+def read(path):
+    """The photo; and a look at whether it is the same when its grey codes alone are asked for."""
+    photo, grey = photos.read(path), photos.read(path, as_grey=True)
+    assert same(grey.pixels, photo.grey) and same(grey.alpha, photo.alpha)
+    assert (grey.exif, grey.icc, grey.xmp, grey.dpi) == (photo.exif, photo.icc, photo.xmp, photo.dpi)
+    assert grey.source == photo.source
+    return photo
 
 
 # Round trips
