@@ -476,3 +476,11 @@ def test_progress_shows_errors_on_a_terminal_and_nothing_elsewhere(monkeypatch, 
     shown = sys.stderr.text
     assert "training a and b" in shown and "a 105.4 b 331.2" in shown and "2/2" in shown and "nan" not in shown
     assert shown.count("a line\n") == 2
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_leaving_at_once_says_all_and_keeps_the_code(workers):
+    pool = "from joblib.externals.loky import get_reusable_executor; get_reusable_executor(1).submit(int).result()"
+    code = f"import sys; from sift_colorize.console import leave; {pool if workers else ''}\nprint('said'); leave(3); sys.exit(4)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.stdout, run.returncode) == ("said\n", 4 if workers else 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sift_colorize._kernels import words as kernels
 from sift_colorize.checks import ModelError
 from sift_colorize.color import rgb_to_lab
-from sift_colorize.features import extract, feature_groups, local_moments, resize, working_shape
+from sift_colorize.features import coarsening, extract, feature_groups, local_moments, resize, working_shape
 from sift_colorize.learn_scene import Moments, TintRidge, learn_words
 from sift_colorize.scene import BANDS, SceneModel, Vocabulary, Words, assign_words, scene_descriptor, word_descriptors
 from sift_colorize.settings import FeatureSettings
@@ -208,3 +208,20 @@ def test_scene_model_survives_its_arrays_and_refuses_others():
 def test_fewer_descriptors_than_words():
     vocabulary = learn_words(np.random.default_rng(0).random((5, 130), np.float32), 64, seed=0)
     assert isinstance(vocabulary, Vocabulary) and vocabulary.centres.shape == (5, 130)
+
+
+def test_features_of_some_points_are_those_of_all():
+    L = np.random.default_rng(0).uniform(0, 100, (40, 57)).astype(np.float32)
+    every, grid = extract(L, FeatureSettings())
+    points = np.array([0, 7, 3, grid.rows * grid.cols - 1])
+    some, same_grid = extract(L, FeatureSettings(), points)
+    np.testing.assert_array_equal(some, every.reshape(-1, every.shape[2])[points])
+    assert same_grid == grid
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((384, 300), 1), ((5000, 100), 1), ((280, 200), 1), ((224, 224), 2), ((100, 90), 4), ((1, 1), 512)],
+)
+def test_the_grid_is_coarser_where_the_photo_was_enlarged(shape, wanted):
+    assert coarsening(shape, 384) == wanted

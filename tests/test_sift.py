@@ -60,6 +60,18 @@ def test_grid_of_odd_shapes():
         Grid.make((1, 1), 8).step = 2
 
 
+@settings(deadline=None)
+@given(h=st.integers(1, 200), w=st.integers(1, 200), step=st.integers(1, 20), coarser=st.integers(1, 8))
+def test_the_nearest_point_of_a_finer_grid_is_found(h, w, step, coarser):
+    coarse, fine = Grid.make((h, w), step * coarser), Grid.make((h, w), step)
+    rows, cols = coarse.nearest(fine)
+    for here, there, found in ((coarse.ys, fine.ys, rows), (coarse.xs, fine.xs, cols)):
+        distances = np.abs(here[:, None] - there)
+        np.testing.assert_array_equal(distances[np.arange(len(here)), found], distances.min(axis=1))
+    for own, size in zip(coarse.nearest(coarse), (coarse.rows, coarse.cols), strict=True):
+        np.testing.assert_array_equal(own, np.arange(size))
+
+
 @pytest.mark.kernel
 def test_an_impulse_is_symmetric_about_its_own_pixel_only():
     L = np.zeros((23, 25), np.float32)
