@@ -481,6 +481,7 @@ def test_progress_shows_errors_on_a_terminal_and_nothing_elsewhere(monkeypatch, 
 @pytest.mark.parametrize("workers", [False, True])
 def test_leaving_at_once_says_all_and_keeps_the_code(workers):
     pool = "from joblib.externals.loky import get_reusable_executor; get_reusable_executor(1).submit(int).result()"
-    code = f"import sys; from sift_colorize.console import leave; {pool if workers else ''}\nprint('said'); leave(3); sys.exit(4)"
+    start = "import sys; from sift_colorize.console import leave; " + (pool if workers else "")
+    code = f"{start}\nprint('said'); leave(3); sys.exit(4)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.stdout, run.returncode) == ("said\n", 4 if workers else 3)
