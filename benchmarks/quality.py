@@ -2,8 +2,8 @@
 
 Each settings file (or name of one in the package, with ``--set section.key=value`` for what changes) gives a row: it
 is fitted on the one folder and scored by the protocol on the other. Stages are kept in a cache, so that a row costs
-only what it changes; the time of its fit is therefore that of a first run only where the cache was empty. Rows are added
-to `results/quality.json`; ``--table`` prints them all, as `README.md` shows them.
+only what it changes; the time of its fit is therefore that of a first run only where the cache was empty. Rows go
+into `results/quality.json`; ``--table`` prints them all, as `README.md` shows them.
 """
 
 from __future__ import annotations

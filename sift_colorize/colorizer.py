@@ -14,16 +14,18 @@ from .baselines import Baselines
 from .caching import Cache, temporary_cache
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import lightness, luma, white_point
+from .confidence import Confidence
 from .features import coarsening, extract, feature_groups, resize, working_shape
 from .files import find
 from .modelfile import load_model, save_model
 from .network import CHANNELS, Network
-from .refine import refine
-from .scene import SceneModel
+from .refine import refine, upsample
+from .scene import SceneModel, scene_groups
 from .settings import Settings
 from .sift import Grid
 from .threads import one_thread
 
+PARTS = (*CHANNELS, "confidence", "scene", "baselines", "reference")  # of a model file, before the dot of a name
 MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
 
 
@@ -43,12 +45,16 @@ class Colorizer:
     ----------
     networks_ : dict
         One `Network` for channel "a", one for "b".
+    confidence_ : Confidence or None
+        What tells how far the prediction may be from the truth; None where too few photos were learned from.
     scene_ : SceneModel or None
     baselines_ : Baselines
     vivid_ : float
         The factor on the predicted chroma that is used unless another is asked for.
     reference_ : dict
         Of the photos learned from: count, digest of all, and names, digests and mean a, b of up to 3,000.
+    reference_scenes_ : (photos, Q) float32
+        Scene components of the photos named; of none without a scene model.
     scores_ : dict
         Figures of the protocol, if `evaluate` has put them here.
     held_out_, failures_ : lists
@@ -113,10 +119,13 @@ class Colorizer:
             check.make(jobs, progress)
             plan = training.TrainingPlan.of(teach, check, self.settings)
             self.networks_ = training.train(plan, used, jobs, progress)
+            self.confidence_ = training.call_confidence(used, plan, self.networks_)
             self.scene_ = scene.model
             self.baselines_ = Baselines.from_table(photo_set.chroma_table())
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(check)
             self.reference_ = reference.describe(photo_set, MOST_LISTED)
+            listed = [digest for _, digest, *_ in self.reference_["photos"]]
+            self.reference_scenes_ = reference.scenes(photo_set, listed, self.scene_)
         self.scores_: dict[str, Any] = {}
         self.held_out_ = [source.path for source in photo_set.held_out]
         self.failures_ = failures + photo_set.failures
@@ -168,28 +177,75 @@ class Colorizer:
         grey = luma(check_picture(array))
         vivid = self.vivid_ if vivid is None else check_number(vivid, "vivid", 0, 100)
         with one_thread():
-            L = lightness(grey)
-            L_work = np.clip(resize(L, working_shape(grey.shape, self.settings.features.working_size)), 0, 100)
-            del L
-            chroma, grid = self.predict(L_work, coarsening(grey.shape, self.settings.features.working_size))
+            L_work, coarser = self.at_work(grey)
+            chroma, grid = self.predict(L_work, coarser)
             refinement = self.settings.refinement
             white = self.settings.color.white_point
             return refine(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep or refinement.keep)
 
-    def predict(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Any]:
+    def expected_error(self, array) -> np.ndarray:
+        """Return how far the chroma that `colorize` gives is expected to be from the truth, place by place.
+
+        Parameters
+        ----------
+        array : (H, W) or (H, W, 3); uint8, uint16 or float in 0…1
+
+        Returns
+        -------
+        (H, W) float32
+            Lab units; known on the grid, and linear in between.
+
+        Raises
+        ------
+        InputError
+            For an array that is no picture.
+        ModelError
+            If the model does not know: it learned from too few photos to keep some for that.
+        """
+        self._check_fitted()
+        if self.confidence_ is None:
+            raise ModelError("this model does not know its errors; wanted is one that learned from 10 photos or more")
+        grey = luma(check_picture(array))
+        with one_thread():
+            L_work, coarser = self.at_work(grey)
+            X, grid = self.features(L_work, coarser)
+            flat = X.reshape(-1, X.shape[2])
+            known = self.confidence_.expected_error(flat, self.chroma(flat)).reshape(grid.rows, grid.cols, 1)
+            at_work = upsample(np.repeat(known, 2, axis=2), grid.ys, grid.xs, L_work.shape)[..., 0]
+            return resize(np.ascontiguousarray(at_work), grey.shape)
+
+    def predict(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Grid]:
         """Return the chroma (rows, cols, 2) that the networks see in a lightness image (h, w), and its grid.
 
         The grid's points lie `coarser` times the settings' step apart.
         """
+        X, grid = self.features(L, coarser)
+        return self.chroma(X.reshape(-1, X.shape[2])).reshape(grid.rows, grid.cols, 2), grid
+
+    def features(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Grid]:
+        """Return what the networks see in a lightness image (h, w): (rows, cols, D), by `groups`; and its grid."""
         features = self.settings.features
         X, grid = extract(L, replace(features, step=features.step * coarser))
         if self.scene_ is not None:  # words, which are counted, from the fine grid; then what is next to each point
             scene = self.scene_.transform(L, features)
             scene = scene[np.ix_(*grid.nearest(Grid.make(grid.shape, features.step)))]
             X = np.concatenate([X, scene], axis=2)
-        flat = X.reshape(-1, X.shape[2])
-        chroma = np.stack([self.networks_[channel].predict(flat) for channel in CHANNELS], axis=1)
-        return chroma.reshape(*X.shape[:2], 2), grid
+        return X, grid
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """The kinds of feature that the networks see, and how many columns each has, in order."""
+        scene = scene_groups(self.settings.features, self.scene_) if self.scene_ is not None else {}
+        return feature_groups(self.settings.features) | scene
+
+    def chroma(self, X: np.ndarray) -> np.ndarray:
+        """Return a and b (N, 2) that the networks say of features (N, D)."""
+        return np.stack([self.networks_[channel].predict(X) for channel in CHANNELS], axis=1)
+
+    def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
+        size = self.settings.features.working_size
+        return np.clip(resize(lightness(grey), working_shape(grey.shape, size)), 0, 100), coarsening(grey.shape, size)
 
     def save(self, path: str | Path) -> None:
         """Write the model file, whole or not at all; raises StorageError."""
@@ -199,8 +255,11 @@ class Colorizer:
         arrays = {f"baselines.{name}": array for name, array in self.baselines_.to_arrays().items()}
         for channel, network in self.networks_.items():
             arrays |= {f"{channel}.{name}": array for name, array in network.to_arrays(np.float16).items()}
+        if self.confidence_ is not None:
+            arrays |= {f"confidence.{name}": array for name, array in self.confidence_.to_arrays().items()}
         if self.scene_ is not None:
             arrays |= {f"scene.{name}": array for name, array in self.scene_.to_arrays().items()}
+            arrays["reference.scenes"] = self.reference_scenes_.astype(np.float16)
         header = {
             "package": __version__,
             "settings": self.settings.to_dict(),
@@ -214,7 +273,7 @@ class Colorizer:
     def load(cls, path: str | Path) -> Colorizer:
         """Read a model file; raises ModelError if it is not whole and sound."""
         arrays, header = load_model(path)
-        parts: dict[str, dict[str, np.ndarray]] = {"a": {}, "b": {}, "scene": {}, "baselines": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in PARTS}
         for name, array in arrays.items():
             part, _, key = name.partition(".")
             if part not in parts:
@@ -224,8 +283,11 @@ class Colorizer:
             model = cls(Settings.from_dict(header["settings"]))
             model.networks_ = {channel: Network.from_arrays(parts[channel]) for channel in CHANNELS}
             model.scene_ = SceneModel.from_arrays(parts["scene"], model.settings.features) if parts["scene"] else None
+            known = parts["confidence"]
+            model.confidence_ = Confidence.from_arrays(known) if known else None
             model.baselines_ = Baselines.from_arrays(parts["baselines"])
             model.vivid_ = check_number(header["vivid"], "vivid", 0, 100)
+            model.reference_scenes_ = parts["reference"].get("scenes", np.empty((0, 0))).astype(np.float32)
             model.reference_, model.scores_ = dict(header["reference"]), dict(header["scores"])
             model._check_sizes()
         except (KeyError, TypeError, ValueError, ModelError) as error:
@@ -234,12 +296,16 @@ class Colorizer:
 
     def _check_sizes(self) -> None:
         """Raise ModelError unless the networks take as many features as the settings and the scene model give."""
-        wanted = sum(feature_groups(self.settings.features).values())
-        if self.scene_ is not None:
-            wanted += self.scene_.n_features
-        for channel, network in self.networks_.items():
-            if network.n_features != wanted:
-                raise ModelError(f"network {channel} takes {network.n_features} features; the settings give {wanted}")
+        wanted = sum(self.groups.values())
+        sizes = {f"network {channel}": (network, wanted) for channel, network in self.networks_.items()}
+        if self.confidence_ is not None:
+            sizes["the confidence"] = self.confidence_.network, wanted + 3
+        scenes = self.reference_scenes_
+        if scenes.ndim != 2 or len(scenes) not in (0, len(self.reference_["photos"])):
+            raise ModelError(f"array 'reference.scenes' has shape {scenes.shape}; wanted is a row for each photo named")
+        for name, (network, size) in sizes.items():
+            if network.n_features != size:
+                raise ModelError(f"{name} takes {network.n_features} features; the settings give {size}")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "networks_"):

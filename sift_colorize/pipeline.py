@@ -332,6 +332,33 @@ def evaluate(photos, model, as_json, recursive, jobs, quiet) -> int:
 
 
 @cli.command()
+@click.argument("photo")
+@model_option
+@click.option("-o", "--out", default="explanation.png", metavar="FIGURE", show_default=True, help="A PNG or JPEG.")
+@json_option
+@debug_option
+def explain(photo, model, out, as_json) -> int:
+    """Show where the colours of PHOTO come from.
+
+    The figure shows the photo, its colours and how far they are expected to be from the truth; how much each kind of
+    feature has to do with them; and the reference photos whose scenes are most alike, with their mean colours.
+
+    \b
+    Examples:
+      sift-colorize explain grandma.jpg -o why.png
+      sift-colorize explain grandma.jpg -m holiday.safetensors --json
+    """
+    from .explain import explain_file
+
+    explanation = explain_file(_model(model), photo, out)
+    if as_json:
+        print_json(explanation.to_dict())
+    else:
+        say(str(out), sys.stdout)
+    return DONE
+
+
+@cli.command()
 @click.argument("file", default=MODEL)
 @json_option
 @debug_option

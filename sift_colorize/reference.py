@@ -16,7 +16,7 @@ import numpy as np
 from .caching import Cache
 from .checks import ColorizeError, NoPhotosError
 from .files import content_digest
-from .learn_scene import Moments, TintRidge, batches, choose_landmarks, learn_words
+from .learn_scene import Moments, TintRidge, batches, choose_landmarks, learn_words, rounded
 from .samples import RAW_KEYS, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo
 from .scene import SceneModel, Vocabulary, Words, pooled_words, scene_descriptor
 from .settings import Settings
@@ -26,6 +26,7 @@ VOCABULARY_SAMPLES = 200_000  # descriptors at most that words are learned from
 POOLING_PHOTOS, POOLING_POINTS = 400, 24  # photos, and points of each, that principal components are learned from
 LANDMARK_PHOTOS = 4096  # photos and copies, at most twice as many, that landmarks are chosen from
 SHARD_PHOTOS = 16
+SCENE_COMPONENTS = 16  # of each photo that a model names, by which it finds the nearest
 
 Progress = Callable[..., Any]
 
@@ -276,3 +277,16 @@ def describe(photos: ReferenceSet, most: int) -> dict[str, Any]:
         "digest": blake2b(everything.encode(), digest_size=16).hexdigest(),
         "photos": rows,
     }
+
+
+def scenes(photos: ReferenceSet, listed: Sequence[str], model: SceneModel | None) -> np.ndarray:
+    """Return the first scene components of the listed photos, in that order: (photos, ≤ 16), on float16 values."""
+    if model is None:
+        return np.empty((0, 0), np.float32)
+    wanted = set(listed)
+    rows = [
+        model.components(photos.words(source, model.vocabulary)[0])[:SCENE_COMPONENTS]
+        for source in photos.training
+        if source.digest in wanted
+    ]
+    return rounded(np.stack(rows))

@@ -172,6 +172,10 @@ class SceneModel:
         pooled -= self.pooled_mean @ self.pooled_basis
         return np.concatenate([pooled, np.broadcast_to(tint.astype(np.float32), (rows, cols, 2))], axis=2)
 
+    def describe(self, L: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+        """Return the principal components (Q,) of the scene descriptor of a lightness image (h, w)."""
+        return self.components(assign_words(L, self.vocabulary, settings))
+
     def components(self, words: Words) -> np.ndarray:
         """Return the principal components (Q,) of a photo's scene descriptor."""
         return (scene_descriptor(words, len(self.centres)) - self.scene_mean) @ self.scene_basis

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .caching import Cache, digest_of
+from .confidence import Confidence, errors, inputs
 from .network import CHANNELS, Network
 from .reference import SHARD_PHOTOS, Progress, ReferenceSet, Source, call_assign, call_sample
 from .samples import Sampling
@@ -22,6 +23,7 @@ from .trainer import Trainer
 
 GROUP_SHARDS = 8  # shards that are shuffled together in memory
 START_SAMPLES = 4096
+CONFIDENCE_SAMPLES = 300_000  # at most, of those that the networks learned from
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,47 @@ def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: C
         "least": error if better else before["least"],
         "stale": 0 if better else before["stale"] + 1,
     }
+
+
+def learn_confidence(
+    key: str, plan: TrainingPlan, networks: dict[str, Network], cache: Cache, version: int = 1
+) -> Confidence | None:
+    """Learned stage: what tells the expected error of both networks; None where no photo was held out.
+
+    It is taught by the samples that they learned from, whose errors are a little smaller than those of others, and set
+    right on the photos held out. `key` stands for the plan and the networks.
+    """
+    plan.training.cache = plan.held_out.cache = cache
+    if not len(plan.held_out):
+        return None
+    training = plan.settings.training
+    count = int(call_scaling(cache, plan.training)["count"])
+    every = max(1, count // CONFIDENCE_SAMPLES)
+    passes = int(np.clip(CONFIDENCE_SAMPLES // count, 2, 6))
+
+    def seen(shards: Shards, every: int = 1, order: np.random.Generator | None = None):
+        for X, ab in shards.blocks(order):
+            X = X[::every].astype(np.float32)
+            chroma = np.stack([networks[channel].predict(X) for channel in CHANNELS], axis=1)
+            yield inputs(X, chroma), errors(chroma, ab[::every])
+
+    X, distances = next(seen(plan.training, every, np.random.default_rng([training.seed, 0])))
+    start = Network.start(X[:START_SAMPLES], distances.mean(), distances.std() or 1.0, seed=[training.seed, 2])
+    steps = passes * -(-count // every // training.batch_size)
+    trainer = Trainer(
+        start, learning_rate=training.learning_rate, weight_decay=training.weight_decay,
+        input_noise=training.input_noise, batch_size=training.batch_size, seed=training.seed, total_steps=steps,
+    )  # fmt: skip
+    for epoch in range(passes):
+        trainer.run(seen(plan.training, every, np.random.default_rng([training.seed, 2, epoch])))
+    network = trainer.result().rounded()
+    said, found = zip(*((network.predict(X), distances) for X, distances in seen(plan.held_out)), strict=True)
+    return Confidence.calibrated(network, np.concatenate(said), np.concatenate(found))
+
+
+def call_confidence(cache: Cache, plan: TrainingPlan, networks: dict[str, Network]) -> Confidence | None:
+    key = digest_of(plan.key, [networks[channel].flat for channel in CHANNELS])
+    return cache.call(learn_confidence, key, plan, networks, cache, ignore=("plan", "networks", "cache"))
 
 
 def call_epoch(cache: Cache, channel: str, epoch: int, plan: TrainingPlan) -> dict[str, Any]:
