@@ -78,3 +78,16 @@ def painted(grey: float, a: float, b: float, keep: str) -> np.ndarray:
             k = (low + high) / 2
             low, high = (k, high) if inside(at(k)) else (low, k)
     return np.array([color.companded(v) for v in at(low)])
+
+
+def mixed(red, blue, tightness, x: float, y: float, strength: float) -> np.ndarray:
+    """Red and blue from one grey's part of a palette, (hues, shares) and (hues,), for x = a and y = unit·b."""
+    norm = abs(x) + abs(y)
+    if norm == 0:
+        return np.array([bilinear(plane, 0, 0) for plane in (red, blue)])
+    turn = (1 - x / norm if y >= 0 else 3 + x / norm) / 4 * (len(tightness) - 1)
+    before = min(int(turn), len(tightness) - 2)
+    t = turn - before
+    weights = tightness[before] * (1 - t), tightness[before + 1] * t
+    share = strength * min(1, norm * sum(weights)) * (red.shape[1] - 1)
+    return np.array([bilinear(plane, before + weights[1] / sum(weights), share) for plane in (red, blue)])

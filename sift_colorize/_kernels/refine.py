@@ -1,5 +1,7 @@
 """Kernels of `refine`: rows of a picture painted under the two grey guarantees, from chroma to codes.
 
+8-bit pictures under the first are painted from a palette (see `palette`); `solve_colours` is what fills it.
+
 A colour is (fy, da, db) here: fy = (L + 16)/116, da = a/500, db = b/200, the arguments of Lab's cubes. RGB is
 companded, 0…1 within the gamut, and goes on beyond it with a gentle slope, so that a solver finds its way back.
 
@@ -22,7 +24,7 @@ GREY, NEUTRAL, DA, DB, K, RISE, RED, GREEN, BLUE, MISS, HIGH = (BLOCK * field fo
 # A colour to be solved is GREY…RISE; what solving changes is K…MISS.
 STEPS = 7  # of the bisection to the edge of the gamut: chroma is found to within 1/2⁷ of what is looked for
 ROUNDS = 6  # of retreat, where the codes near an edge of the gamut don't allow the luma
-NEAR, VERY_NEAR = np.float32(0.022), np.float32(0.01)  # share of the luma; a tangent so short is as good as the curve
+NEAR = np.float32(0.01)  # share of the luma; a tangent so short is as good as the curve
 
 _ZERO, _ONE, _HALF, _LEAST = (np.float32(v) for v in (0, 1, 0.5, 0.25))
 _L_SHARE, _L_OFFSET, _A_SCALE, _B_SCALE = (np.float32(v) for v in (1 / 116, 16, 500, 200))
@@ -247,12 +249,7 @@ def shrink(lanes, n, white, keep_luma, grace):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _is_exact(r, g, b, code, top):
-    """Whether the luma of RGB codes is `code`: by Pillow's and OpenCV's sums, exactly at 16 bit, or to 5e-7."""
-    if top == 255.0:
-        ri, gi, bi, whole = int(r), int(g), int(b), int(code)
-        pillow = (19595 * ri + 38470 * gi + 7471 * bi + 32768) >> 16
-        opencv = (9798 * ri + 19235 * gi + 3735 * bi + 16384) >> 15
-        return pillow == whole and opencv == whole
+    """Whether the luma of RGB codes is `code`: exactly at 16 bit, or to 5e-7."""
     if top > 1.0:
         return (299 * int(r) + 587 * int(g) + 114 * int(b) + 500) // 1000 == int(code)
     return abs(0.299 * r + 0.587 * g + 0.114 * b - code) < 5e-7
@@ -336,15 +333,7 @@ def _round_all(lanes, n, top):
 def _round_and_mark(lanes, n, top):
     """Round, and put −1 for MISS where the luma is then exact: `_is_exact` for many at once."""
     scale = np.float32(top)
-    if top == 255.0:
-        for i in range(n):
-            r, g, b = _round(lanes, i, scale, _HALF)
-            r, g, b, code = np.int32(r), np.int32(g), np.int32(b), np.int32(lanes[GREY + i] * scale + _HALF)
-            pillow = np.int32(19595) * r + np.int32(38470) * g + np.int32(7471) * b - (code << np.int32(16))
-            opencv = np.int32(9798) * r + np.int32(19235) * g + np.int32(3735) * b - (code << np.int32(15))
-            exact = (abs(pillow + np.int32(1)) <= np.int32(32767)) & (abs(opencv + np.int32(1)) <= np.int32(16383))
-            lanes[MISS + i] = -_ONE if exact else lanes[MISS + i]
-    elif top > 1.0:
+    if top > 1.0:
         for i in range(n):
             r, g, b = _round(lanes, i, scale, _HALF)
             r, g, b, code = np.int32(r), np.int32(g), np.int32(b), np.int32(lanes[GREY + i] * scale + _HALF)
@@ -442,7 +431,7 @@ def _solve(lanes, n, white, knobs):
     if not knobs.keep_luma:
         solve_lightness(lanes, n, white)
     else:
-        step_luma(lanes, n, white, NEAR if knobs.top == 255.0 else VERY_NEAR, True)
+        step_luma(lanes, n, white, NEAR, True)
 
 
 @njit(cache=True, nogil=True)
@@ -505,3 +494,22 @@ def paint_rows(grey, L, a, b, white, y, knobs, rgb):
             codes = grey[row, part]
             _load(lanes, n, codes, L[row, part], a[row, part], b[row, part], knobs)
             _paint_block(lanes, outer, places, n, codes, white, y, knobs, rgb[row, part])
+
+
+@njit(cache=True, nogil=True)
+def solve_colours(grey, L, start, a, b, white, rgb):
+    """RGB (n, 3) in 0…1 of colours with luma, a and b (n,), all inside the gamut but for a hair.
+
+    `L` is that of the greys, `start` about that of the colours.
+    """
+    lanes = np.zeros(FIELDS * BLOCK, np.float32)
+    for first in range(0, grey.size, BLOCK):
+        part = slice(first, min(first + BLOCK, grey.size))
+        n = part.stop - first
+        _load(lanes, n, grey[part], L[part], a[part], b[part], Knobs(1.0, 1.0, 1.0, True))
+        for i in range(n):
+            lanes[RISE + i] = (start[first + i] - L[first + i]) * _L_SHARE
+        solve_luma(lanes, n, white)
+        solve_luma(lanes, n, white)
+        _mix_with_grey(lanes, n)
+        _write(lanes, n, rgb[part])
