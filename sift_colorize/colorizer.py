@@ -235,7 +235,7 @@ class Colorizer:
     @property
     def groups(self) -> dict[str, int]:
         """The kinds of feature that the networks see, and how many columns each has, in order."""
-        scene = scene_groups(self.settings.features, self.scene_) if self.scene_ is not None else {}
+        scene = scene_groups(self.scene_) if self.scene_ is not None else {}
         return feature_groups(self.settings.features) | scene
 
     def chroma(self, X: np.ndarray) -> np.ndarray:
@@ -296,16 +296,15 @@ class Colorizer:
 
     def _check_sizes(self) -> None:
         """Raise ModelError unless the networks take as many features as the settings and the scene model give."""
-        wanted = sum(self.groups.values())
-        sizes = {f"network {channel}": (network, wanted) for channel, network in self.networks_.items()}
+        wanted, scenes = sum(self.groups.values()), self.reference_scenes_
+        known: dict[str, Any] = {f"network {channel}": network for channel, network in self.networks_.items()}
         if self.confidence_ is not None:
-            sizes["the confidence"] = self.confidence_.network, wanted + 3
-        scenes = self.reference_scenes_
+            known["the confidence"] = self.confidence_
+        for name, part in known.items():
+            if part.n_features != wanted:
+                raise ModelError(f"{name} takes {part.n_features} features; the settings give {wanted}")
         if scenes.ndim != 2 or len(scenes) not in (0, len(self.reference_["photos"])):
             raise ModelError(f"array 'reference.scenes' has shape {scenes.shape}; wanted is a row for each photo named")
-        for name, (network, size) in sizes.items():
-            if network.n_features != size:
-                raise ModelError(f"{name} takes {network.n_features} features; the settings give {size}")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "networks_"):

@@ -1,4 +1,4 @@
-"""How a `SceneModel` is learned: words, principal components, tint; all from running sums.
+"""How a `SceneModel` is learned: words, principal components, layout; all from running sums.
 
 Nothing here grows with the number of photos: each photo is seen once a pass, and leaves its mark in a sum.
 """
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .scene import Vocabulary, rbf, squared_distances, tint_inputs
+from .scene import Vocabulary, squared_distances
 
-RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-GAMMAS = (0.25, 0.5, 1.0, 2.0)  # over the median squared distance
+RIDGES = (0.3, 1.0, 3.0, 10.0)
+CHROMA_UNIT, HEIGHT_UNIT, TONE_UNIT = 12.0, 1 / 1.5, 0.5  # by which words are told apart when they are put in classes
 
 
 def learn_words(descriptors: np.ndarray, n_words: int, seed: int) -> Vocabulary:
@@ -73,68 +73,93 @@ def choose_landmarks(components: np.ndarray, n: int, seed: int) -> np.ndarray:
     return centres(components, n, seed)[0].astype(np.float64)
 
 
-class TintRidge:
-    """Ridge regression of mean a, b on scene components and their kernel with landmarks.
+def median_distance(landmarks: np.ndarray) -> float:
+    """Return the median squared distance between landmarks (M, Q); 1 where there is none."""
+    apart = squared_distances(landmarks, landmarks)[np.triu_indices(len(landmarks), 1)]
+    return float(np.median(apart)) if apart.size and np.median(apart) > 0 else 1.0
 
-    Out-of-fold weights come from the same sums.
 
-    Parameters
-    ----------
-    landmarks : (M, Q) float64
-    folds : int
+class WordColours:
+    """Running sums of the chroma and height that each of K words is seen with."""
+
+    def __init__(self, n_words: int):
+        self.sums = np.zeros((n_words, 4))  # weight, and weighted a, b, height
+
+    def add(self, indices: np.ndarray, weights: np.ndarray, ab: np.ndarray, heights: np.ndarray) -> None:
+        """Add points: their words and weights (n, N), chroma (n, 2), and height in the photo (n,), 0…1."""
+        values = np.concatenate([np.ones((len(ab), 1)), ab, heights[:, None]], axis=1)
+        for column, weight in zip(indices.T, weights.T, strict=True):
+            np.add.at(self.sums, column, weight[:, None] * values)
+
+    def classes(self, centres: np.ndarray, n: int, seed: int) -> np.ndarray:
+        """Return which of at most n classes each word is of, (K, n) float32 of 0 and 1.
+
+        Words of a class look alike (`centres`, (K, 130)), and are seen with like chroma at like heights.
+        """
+        from sklearn.cluster import KMeans
+
+        weight = self.sums[:, 0]
+        means = self.sums[:, 1:] / np.maximum(weight, 1e-9)[:, None]
+        tones = centres[:, -2:] / TONE_UNIT
+        place = np.concatenate([means[:, :2] / CHROMA_UNIT, means[:, 2:] / HEIGHT_UNIT], axis=1)
+        described = np.concatenate([centres[:, :-2], tones, place], axis=1)
+        found = KMeans(min(n, len(centres)), n_init=3, random_state=seed).fit(described, sample_weight=weight + 1e-6)
+        return np.eye(found.n_clusters, dtype=np.float32)[found.labels_]
+
+
+class LayoutRidge:
+    """Ridge regression of chroma on products of a scene's inputs and the kinds of a place.
+
+    All places of a photo share its inputs z (I,), so it needs of each photo only the mean of g gᵀ and of g (ab − mean)
+    over its places, g (K,) being how much a place is of each kind. Each photo weighs the same. The sums are kept fold
+    by fold, so that out-of-fold weights come from them as well.
     """
 
-    def __init__(self, landmarks: np.ndarray, folds: int):
-        size = len(landmarks)
-        self.landmarks, self.folds = landmarks, folds
-        apart = squared_distances(landmarks, landmarks)[np.triu_indices(size, 1)]
-        self.median = float(np.median(apart)) if apart.size and np.median(apart) > 0 else 1.0
-        self.gammas = [factor / self.median for factor in GAMMAS]
-        width = size + landmarks.shape[1]
-        self.kernels = np.zeros((len(GAMMAS), folds, width, width))
-        self.targets = np.zeros((len(GAMMAS), folds, width, 2))
+    def __init__(self, kinds: int, inputs: int, folds: int):
+        self.shape, self.folds = (kinds, inputs), folds
+        size = kinds * inputs
+        self.system = np.zeros((folds, size, size), np.float32)
+        self.targets = np.zeros((folds, size, 2))
         self.squares = np.zeros((folds, 2))
-        self.counts = np.zeros(folds)
 
-    def add(self, components: np.ndarray, tints: np.ndarray, folds: np.ndarray) -> None:
-        """Add photos: components (n, Q), their centred mean chroma (n, 2), and the fold of each (n,)."""
-        for fold in np.unique(folds):
-            x, y = components[folds == fold].astype(np.float64), tints[folds == fold].astype(np.float64)
-            self.squares[fold] += (y * y).sum(0)
-            self.counts[fold] += len(x)
-            for g, gamma in enumerate(self.gammas):
-                kernel = tint_inputs(x, self.landmarks, gamma)
-                self.kernels[g, fold] += kernel.T @ kernel
-                self.targets[g, fold] += kernel.T @ y
+    def add(self, fold: int, z: np.ndarray, gg: np.ndarray, gy: np.ndarray, yy: np.ndarray) -> None:
+        """Add photos of one fold: z (n, I) float32, means of g gᵀ (n, K, K), of g y (n, K, 2) and of y² (n, 2)."""
+        kinds, inputs = self.shape
+        for k in range(kinds):
+            rows = slice(k * inputs, (k + 1) * inputs)
+            pairs = z.T @ (z[:, None, :] * gg[:, k, k:, None]).reshape(len(z), -1)
+            self.system[fold, rows, k * inputs :] += pairs
+            self.system[fold, (k + 1) * inputs :, rows] += pairs[:, inputs:].T
+            self.targets[fold, rows] += z.T @ gy[:, k]
+        self.squares[fold] += yy.sum(0)
 
-    def solve(self) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-        """Return gamma, weights (M + Q, 2), out-of-fold weights (folds, M + Q, 2), and the out-of-fold R² of a and b.
+    def solve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return weights (K, I, 2), out-of-fold weights (folds, K, I, 2), and the out-of-fold R² of a and b.
 
-        Gamma and ridge are those with the least out-of-fold error, which the sums give without another pass.
+        The ridge of each channel is the one with the least out-of-fold error.
         """
-        best = (np.inf, 0.0, 0.0, np.zeros((self.folds, self.kernels.shape[-1], 2)), np.zeros(2))
-        for g, gamma in enumerate(self.gammas):
-            for ridge in RIDGES:
-                weights = np.stack([self._solve(g, ridge, left_out=fold) for fold in range(self.folds)])
-                error = self.squares.copy()
-                for fold, w in enumerate(weights):
-                    error[fold] += ((self.kernels[g, fold] @ w - 2 * self.targets[g, fold]) * w).sum(0)
-                total = error.sum()
-                if total < best[0]:
-                    r2 = 1 - error.sum(0) / np.maximum(self.squares.sum(0), 1e-12)
-                    best = (total, gamma, ridge, weights, r2)
-        _, gamma, ridge, out_of_fold, r2 = best
-        return gamma, self._solve(self.gammas.index(gamma), ridge), out_of_fold, r2
+        best = [(-np.inf, 0.0, np.zeros(()))] * 2
+        for ridge in RIDGES:
+            found = np.stack([self._solve(ridge, fold) for fold in range(self.folds)])
+            error = self.squares.copy()
+            for fold, w in enumerate(found):
+                error[fold] += ((self.system[fold] @ w - 2 * self.targets[fold]) * w).sum(0)
+            r2 = 1 - error.sum(0) / np.maximum(self.squares.sum(0), 1e-12)
+            for channel in (0, 1):
+                if r2[channel] > best[channel][0]:
+                    best[channel] = (r2[channel], ridge, found[..., channel])
+        whole = np.stack([self._solve(best[channel][1])[:, channel] for channel in (0, 1)], axis=-1)
+        out_of_fold = np.stack([best[channel][2] for channel in (0, 1)], axis=-1)
+        r2 = np.array([best[channel][0] for channel in (0, 1)])
+        return whole.reshape(*self.shape, 2), out_of_fold.reshape(self.folds, *self.shape, 2), r2
 
-    def _solve(self, g: int, ridge: float, left_out: int | None = None) -> np.ndarray:
+    def _solve(self, ridge: float, left_out: int | None = None) -> np.ndarray:
         keep = [fold for fold in range(self.folds) if fold != left_out]
-        kernel = self.kernels[g, keep].sum(0)
-        size = len(self.landmarks)
-        penalty = np.eye(len(kernel)) * self.median / 2  # as if components had unit length, like the kernel
-        penalty[:size, :size] = rbf(self.landmarks, self.landmarks, self.gammas[g])
-        system = kernel + ridge * penalty
-        jitter = 1e-8 * max(np.trace(system) / len(system), 1e-12) * np.eye(len(system))
-        return np.linalg.solve(system + jitter, self.targets[g, keep].sum(0))
+        system = self.system[keep].sum(0)
+        penalty = np.full(self.shape, ridge, np.float32)
+        penalty[:, -1] = 1e-3  # the constant
+        system[np.diag_indices(len(system))] += penalty.ravel()
+        return np.linalg.solve(system, self.targets[keep].sum(0).astype(np.float32))
 
 
 def batches(rows: Iterable, size: int) -> Iterable[list]:

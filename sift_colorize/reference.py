@@ -6,7 +6,7 @@ Photos stand in the order of their digests, so that neither names nor folders ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,30 @@ import numpy as np
 from .caching import Cache
 from .checks import ColorizeError, NoPhotosError
 from .files import content_digest
-from .learn_scene import Moments, TintRidge, batches, choose_landmarks, learn_words, rounded
-from .samples import RAW_KEYS, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo
-from .scene import SceneModel, Vocabulary, Words, pooled_words, scene_descriptor
+from .learn_scene import (
+    LayoutRidge,
+    Moments,
+    WordColours,
+    batches,
+    choose_landmarks,
+    learn_words,
+    median_distance,
+    rounded,
+)
+from .samples import RAW_KEYS, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo, unpacked
+from .scene import SceneModel, Vocabulary, Words, kernel_inputs, kinds_of_places, pooled_words, scene_descriptor
 from .settings import Settings
 
 SMALL_SET = 20_000  # samples; a set that gives fewer has more points taken from each photo
 VOCABULARY_SAMPLES = 200_000  # descriptors at most that words are learned from
 POOLING_PHOTOS, POOLING_POINTS = 400, 24  # photos, and points of each, that principal components are learned from
-LANDMARK_PHOTOS = 4096  # photos and copies, at most twice as many, that landmarks are chosen from
+SCENE_PHOTOS = 4096  # photos and copies, at most twice as many, that components, landmarks and classes come from
+IMAGES_A_COMPONENT = 8  # photos and copies that a component of the layout's inputs needs at least
+SCENE_KEYS = (
+    "step", "pooled_radii", "pooled_components", "scene_components", "landmarks", "word_classes", "layout_components",
+)  # fmt: skip
 SHARD_PHOTOS = 16
-SCENE_COMPONENTS = 16  # of each photo that a model names, by which it finds the nearest
+SCENE_COMPONENTS = 12  # of each photo that a model names, by which it finds the nearest
 
 Progress = Callable[..., Any]
 
@@ -108,14 +121,14 @@ class ReferenceSet:
     def words(self, source: Source, vocabulary: Vocabulary) -> list[Words]:
         """Return what `assign_photo` gave for one photo and its copies."""
         assigned = call_assign(self.cache, source, self.word_features, self.sampling, vocabulary, vocabulary.digest)
-        return [Words(words.indices, words.weights.astype(np.float32)) for words in assigned]
+        return [unpacked(words) for words in assigned]
 
     def chroma_table(self) -> np.ndarray:
         """Return the sum of the training photos' tables of chroma by lightness and row."""
         return np.sum([self.raw(source)["table"] for source in self.training], axis=0)
 
     def scene_model(self) -> tuple[SceneModel, np.ndarray] | tuple[()]:
-        """Learn the scene model; return it with the out-of-fold tint weights, or nothing where there is none."""
+        """Learn the scene model; return it with the out-of-fold layouts, or nothing where there is none."""
         features, training = self.settings.features, self.settings.training
         if not features.words or len(self.training) < features.words_from:
             return ()
@@ -127,9 +140,9 @@ class ReferenceSet:
             _assign, self.training + self.held_out, "finding visual words", self.word_features, self.sampling,
             vocabulary, vocabulary.digest,
         )  # fmt: skip
-        pooling = part_of(features, ("step", "pooled_radii", "pooled_components", "tint_components", "landmarks"))
+        learned = part_of(features, SCENE_KEYS)
         return self.cache.call(
-            learn_scene_model, digests, vocabulary.digest, self.word_features, pooling, self.sampling, training.folds,
+            learn_scene_model, digests, vocabulary.digest, self.word_features, learned, self.sampling, training.folds,
             vocabulary, self, ignore=("vocabulary", "photos"),
         )  # fmt: skip
 
@@ -196,32 +209,25 @@ def learn_scene_model(
     digests: list[str],
     vocabulary_digest: str,
     word_features: dict[str, Any],
-    pooling: dict[str, Any],
+    learned: dict[str, Any],
     sampling: Sampling,
     folds: int,
     vocabulary: Vocabulary,
     photos: ReferenceSet,
-    version: int = 2,
+    version: int = 3,
 ) -> tuple[SceneModel, np.ndarray]:
-    """Learned stage: components and tint of a set; returns the model and out-of-fold weights (F, M + Q, 2)."""
+    """Learned stage: components and layout of a set; returns the model and out-of-fold layouts (F, K, I + 1, 2)."""
     pooled_mean, pooled_basis = _pooling(photos, vocabulary, sampling.seed)
-    n_words = len(vocabulary.centres)
-    moments = Moments(len(scene_descriptor(_some_words(photos, vocabulary), n_words)))
-    tints = [photos.raw(source)["tint"] for source in photos.training]
-    tint_mean = np.concatenate(tints).mean(0)
-    for batch in batches(_scenes(photos, vocabulary, tints), 256):
-        moments.add(np.stack([scene for scene, *_ in batch]))
-    scene_mean, scene_basis = moments.components(pooling["tint_components"])
-    every = max(1, moments.count // LANDMARK_PHOTOS)
-    some = (scene for i, (scene, *_) in enumerate(_scenes(photos, vocabulary, tints)) if i % every == 0)
-    components = (np.stack(list(some)) - scene_mean) @ scene_basis
-    landmarks = choose_landmarks(components, pooling["landmarks"], sampling.seed)
-    ridge = TintRidge(landmarks, folds)
-    for batch in batches(_scenes(photos, vocabulary, tints), 256):
-        scenes, targets, fold = (np.stack(column) for column in zip(*batch, strict=True))
-        ridge.add((scenes - scene_mean) @ scene_basis, targets - tint_mean, fold)
-    gamma, weights, out_of_fold, _ = ridge.solve()
-    model = SceneModel(
+    mean_ab = np.mean([photos.raw(source)["ab"].mean(0) for source in photos.training], axis=0)
+    scenes, colours = _some_scenes(photos, vocabulary)
+    moments = Moments(scenes.shape[1])
+    moments.add(scenes)
+    scene_mean, scene_basis = moments.components(learned["scene_components"])
+    components = (scenes - scene_mean) @ scene_basis
+    landmarks = choose_landmarks(components, learned["landmarks"], sampling.seed)
+    gamma = 1 / median_distance(landmarks)
+    inputs_mean, inputs_basis = _inputs(kernel_inputs(components, landmarks, gamma), learned["layout_components"])
+    unlearned = SceneModel(
         centres=vocabulary.centres,
         bandwidth=np.array(vocabulary.bandwidth, np.float32),
         pooled_mean=pooled_mean,
@@ -230,21 +236,67 @@ def learn_scene_model(
         scene_basis=scene_basis,
         landmarks=landmarks.astype(np.float32),
         gamma=np.array(gamma, np.float32),
-        tint_weights=weights.astype(np.float32),
-        tint_mean=tint_mean.astype(np.float32),
+        inputs_mean=inputs_mean,
+        inputs_basis=inputs_basis,
+        word_classes=colours.classes(vocabulary.centres, learned["word_classes"], sampling.seed),
+        layout=np.zeros(()),
+        mean_ab=mean_ab.astype(np.float32),
     )
-    return model, out_of_fold.astype(np.float32)
+    layout, out_of_fold = _learn_layout(unlearned, photos, vocabulary, folds)
+    return replace(unlearned, layout=layout), out_of_fold
 
 
-def _scenes(photos: ReferenceSet, vocabulary: Vocabulary, tints: list[np.ndarray]):
-    """Yield (scene descriptor, mean ab, fold) of every training photo and copy."""
-    for source, of_copies in zip(photos.training, tints, strict=True):
-        for words, tint in zip(photos.words(source, vocabulary), of_copies, strict=True):
-            yield scene_descriptor(words, len(vocabulary.centres)), tint, photos.fold(source)
+def _some_scenes(photos: ReferenceSet, vocabulary: Vocabulary) -> tuple[np.ndarray, WordColours]:
+    """Return the scene descriptors (n, S) of some photos and their copies, and what colours words are seen with."""
+    colours = WordColours(len(vocabulary.centres))
+    scenes = []
+    copies = 1 + photos.sampling.copies
+    for source in photos.training[:: max(1, len(photos.training) * copies // SCENE_PHOTOS)]:
+        samples = photos.raw(source)
+        for copy, words in enumerate(photos.words(source, vocabulary)):
+            scenes.append(scene_descriptor(words, len(vocabulary.centres)))
+            own = samples["copy"] == copy
+            points, (rows, cols, neighbours) = samples["point"][own], words.indices.shape
+            indices, weights = (values.reshape(-1, neighbours)[points] for values in (words.indices, words.weights))
+            colours.add(indices, weights, samples["ab"][own], (points // cols + 0.5) / rows)
+    return np.stack(scenes), colours
 
 
-def _some_words(photos: ReferenceSet, vocabulary: Vocabulary) -> Words:
-    return photos.words(photos.training[0], vocabulary)[0]
+def _inputs(both: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and principal components of what the layout is linear in, in units of the first one's deviation."""
+    moments = Moments(both.shape[1])
+    moments.add(both)
+    mean, basis = moments.components(max(1, min(n, moments.count // IMAGES_A_COMPONENT)))
+    return mean, rounded(basis / max(float(((both - mean) @ basis[:, 0]).std()), 1e-6))
+
+
+def _learn_layout(
+    model: SceneModel, photos: ReferenceSet, vocabulary: Vocabulary, folds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the layout of all photos, and those of all but one fold each."""
+    ridge = None
+    for batch in batches(_places(model, photos, vocabulary), 256):
+        fold, z, gg, gy, yy = (np.stack(column) for column in zip(*batch, strict=True))
+        ridge = ridge or LayoutRidge(gg.shape[1], z.shape[1], folds)
+        for one in np.unique(fold):
+            own = fold == one
+            ridge.add(one, z[own], gg[own], gy[own], yy[own])
+    assert ridge is not None
+    layout, out_of_fold, _ = ridge.solve()
+    return rounded(layout), rounded(out_of_fold)
+
+
+def _places(model: SceneModel, photos: ReferenceSet, vocabulary: Vocabulary):
+    """Yield what `LayoutRidge` adds up, of every training photo and copy: fold, inputs, and means over its samples."""
+    for source in photos.training:
+        samples = photos.raw(source)
+        for copy, words in enumerate(photos.words(source, vocabulary)):
+            own = samples["copy"] == copy
+            g = kinds_of_places(words, model.word_classes)[samples["point"][own]]
+            y = samples["ab"][own] - model.mean_ab
+            n = np.float32(len(y))
+            z = model.inputs(model.components(words)[None])[0]
+            yield photos.fold(source), z, g.T @ g / n, g.T @ y / n, (y * y).sum(0) / n
 
 
 def _pooling(photos: ReferenceSet, vocabulary: Vocabulary, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -280,7 +332,7 @@ def describe(photos: ReferenceSet, most: int) -> dict[str, Any]:
 
 
 def scenes(photos: ReferenceSet, listed: Sequence[str], model: SceneModel | None) -> np.ndarray:
-    """Return the first scene components of the listed photos, in that order: (photos, ≤ 16), on float16 values."""
+    """Return the first scene components of the listed photos, in that order: (photos, ≤ 12), on float16 values."""
     if model is None:
         return np.empty((0, 0), np.float32)
     wanted = set(listed)

@@ -138,16 +138,22 @@ def assign_photo(
     sampling: Sampling,
     vocabulary: Vocabulary,
     vocabulary_digest: str,
-    version: int = 2,
+    version: int = 3,
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)
     rgb, lab = load_lab(path, settings.working_size, sampling.white_point)
-    assigned = []
-    for L, _ in copies_of(rgb, lab, digest, sampling, settings.working_size):
-        words = assign_words(L, vocabulary, settings)
-        assigned.append(Words(words.indices, words.weights.astype(np.float16)))
-    return assigned
+    copies = copies_of(rgb, lab, digest, sampling, settings.working_size)
+    return [_packed(assign_words(L, vocabulary, settings)) for L, _ in copies]
+
+
+def _packed(words: Words) -> Words:
+    return Words(words.indices, words.weights.astype(np.float16), words.lightness.astype(np.float16))
+
+
+def unpacked(words: Words) -> Words:
+    """Return words as `assign_words` gave them, but for rounding, from what `assign_photo` keeps."""
+    return Words(words.indices, words.weights.astype(np.float32), words.lightness.astype(np.float32))
 
 
 def chroma_table(lab: np.ndarray) -> np.ndarray:

@@ -1,9 +1,13 @@
-"""What the reference set teaches about a photo: visual words, the region around a place, the tint of the whole.
+"""What the reference set teaches about a photo: visual words, the region around a place, the chroma of its scene.
 
 Words are centres of dense descriptors (Sivic & Zisserman 2003); a place is spread over its nearest few of them
 (van Gemert et al. 2008). Pooled around a place they tell its region (Shotton et al. 2006), over the photo and its
-bands they tell the scene (Lazebnik et al. 2006), and the scene's mean chroma, the tint, is predicted by ridge
-regression on them and on their kernel with a few landmarks (Nyström; Williams & Seeger 2001).
+bands they tell the scene (Lazebnik et al. 2006).
+
+The *layout* is the chroma that a scene is expected to have at a place of some kind: high or low in the photo, light or
+dark, of these or those words. It is a ridge regression on products of what the scene looks like, its components and
+their kernel with a few landmarks (Nyström; Williams & Seeger 2001), and the kinds of the place. The *tint* is its mean
+over the photo.
 """
 
 from __future__ import annotations
@@ -25,15 +29,24 @@ FLAT_ENERGY = 0.3  # L per px; gradient energy at which a word's descriptor coun
 LIGHTNESS_SCALE = 4.0  # px; the blur under which a word sees lightness and contrast
 LIGHTNESS_UNIT, CONTRAST_UNIT = np.float32(150), np.float32(45)  # L; what weighs as much as a whole descriptor
 WORD_DIMENSIONS = 130
-HALF = ("centres", "pooled_basis", "scene_basis", "landmarks")  # kept and stored on float16 values
+HEIGHTS, LIGHTNESSES = (0.1, 0.5, 0.9), (15.0, 50.0, 85.0)  # of the kinds of place: share of the height; L
+AROUND = 3  # cells; a place is of the kinds of the words on it, and of those around it
+HALF = (  # kept and stored on float16 values
+    "centres", "pooled_basis", "scene_basis", "landmarks", "inputs_basis", "word_classes", "layout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Words:
-    """A photo as visual words: each grid point's nearest ones and their weights, both (rows, cols, n)."""
+    """A photo as visual words.
+
+    indices, weights : (rows, cols, n); each grid point's nearest words, and how much of it each has.
+    lightness : (rows, cols); L, blurred.
+    """
 
     indices: np.ndarray
     weights: np.ndarray
+    lightness: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def assign_words(L: np.ndarray, vocabulary: Vocabulary, settings: FeatureSetting
     weights = np.zeros((len(flat), neighbours), np.float32)
     nearest_words(likeness, (centres * centres).sum(1), np.float32(vocabulary.bandwidth), indices, weights)
     shape = (len(grid.ys), len(grid.xs), neighbours)
-    return Words(indices.reshape(shape), weights.reshape(shape))
+    return Words(indices.reshape(shape), weights.reshape(shape), descriptors[..., -2] * LIGHTNESS_UNIT)
 
 
 def scene_descriptor(words: Words, n_words: int) -> np.ndarray:
@@ -95,6 +108,36 @@ def _cells(settings: FeatureSettings) -> list[int]:
     return [max(1, round(radius / settings.step)) for radius in settings.pooled_radii]
 
 
+def kinds_of_places(words: Words, word_classes: np.ndarray) -> np.ndarray:
+    """Return how much each place is of each kind, in three families that each sum to 1.
+
+    Height in the photo × lightness; the class of its words; the class of the words around it.
+
+    Parameters
+    ----------
+    words : Words
+    word_classes : (K, C) float32
+        1 where a word is of the class.
+
+    Returns
+    -------
+    (rows · cols, 9 + 2 C) float32
+    """
+    rows, cols = words.lightness.shape
+    heights = _hats((np.arange(rows) + 0.5) / rows, HEIGHTS)
+    lightness = _hats(words.lightness.ravel(), LIGHTNESSES).reshape(rows, cols, -1)
+    places = (heights[:, None, :, None] * lightness[:, :, None, :]).reshape(rows, cols, -1)
+    classes = np.zeros((2, rows, cols, word_classes.shape[1]), np.float32)
+    for radius, out in zip((0, AROUND), classes, strict=True):
+        pooled_projection(words.indices, words.weights, word_classes, radius, out)
+    return np.concatenate([places, *classes], axis=2).reshape(rows * cols, -1)
+
+
+def _hats(x: np.ndarray, knots: tuple[float, ...]) -> np.ndarray:
+    """Return the weights (n, knots) of linear interpolation between knots, constant beyond the outer ones."""
+    return np.stack([np.interp(x, knots, one) for one in np.eye(len(knots))], axis=1).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class SceneModel:
     """Learned state that turns words into features; arrays float32, the large ones on float16 values.
@@ -102,8 +145,10 @@ class SceneModel:
     centres (K, 130), bandwidth () : the vocabulary.
     pooled_mean (P,), pooled_basis (radii · K, P) : principal components of the pooled words.
     scene_mean (S,), scene_basis (S, Q) : principal components of the scene descriptor.
-    landmarks (M, Q), gamma (), tint_weights (M + Q, 2), tint_mean (2,) : ridge from components and their kernel with
-        the landmarks to mean a, b.
+    landmarks (M, Q), gamma () : of the kernel between scenes.
+    inputs_mean (M + Q,), inputs_basis (M + Q, I) : principal components of kernel and scene components together.
+    word_classes (K, C) : 1 where a word is of the class.
+    layout (9 + 2 C, I + 1, 2), mean_ab (2,) : ridge from kinds of place and the scene's inputs to a, b.
     """
 
     centres: np.ndarray
@@ -114,8 +159,11 @@ class SceneModel:
     scene_basis: np.ndarray
     landmarks: np.ndarray
     gamma: np.ndarray
-    tint_weights: np.ndarray
-    tint_mean: np.ndarray
+    inputs_mean: np.ndarray
+    inputs_basis: np.ndarray
+    word_classes: np.ndarray
+    layout: np.ndarray
+    mean_ab: np.ndarray
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -129,7 +177,7 @@ class SceneModel:
     @property
     def n_features(self) -> int:
         """How many columns `transform` gives."""
-        return self.pooled_basis.shape[1] + 2
+        return self.pooled_basis.shape[1] + 4
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FeatureSettings) -> SceneModel:
@@ -140,6 +188,7 @@ class SceneModel:
         words, landmarks = len(arrays["centres"]), arrays["landmarks"].shape[:1]
         pooled, scene = len(settings.pooled_radii) * words, (1 + BANDS) * words
         components, reduced = arrays["pooled_basis"].shape[1:], arrays["scene_basis"].shape[1:]
+        inputs, classes = arrays["inputs_basis"].shape[1:], arrays["word_classes"].shape[1:]
         wanted = {
             "centres": (words, WORD_DIMENSIONS),
             "bandwidth": (),
@@ -149,8 +198,11 @@ class SceneModel:
             "scene_basis": (scene, *reduced),
             "landmarks": (*landmarks, *reduced),
             "gamma": (),
-            "tint_weights": (sum(landmarks + reduced), 2),
-            "tint_mean": (2,),
+            "inputs_mean": (sum(landmarks + reduced),),
+            "inputs_basis": (sum(landmarks + reduced), *inputs),
+            "word_classes": (words, *classes),
+            "layout": (len(HEIGHTS) * len(LIGHTNESSES) + 2 * sum(classes), sum(inputs) + 1, 2),
+            "mean_ab": (2,),
         }
         for name, shape in wanted.items():
             if arrays[name].shape != shape or 0 in shape:
@@ -158,19 +210,25 @@ class SceneModel:
         return cls(**{name: arrays[name].astype(np.float32) for name in wanted})
 
     def transform(self, L: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-        """Return the scene's features of every grid point of L (h, w): (rows, cols, P + 2); the tint comes last."""
-        words = assign_words(L, self.vocabulary, settings)
-        return self.features(words, self.tint(self.components(words)), settings)
+        """Return the scene's features of every grid point of L (h, w): (rows, cols, P + 4), by `scene_groups`."""
+        return self.features(assign_words(L, self.vocabulary, settings), settings)
 
-    def features(self, words: Words, tint: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-        """Return the pooled words of every grid point, reduced, with the photo's `tint` (2,) beside them."""
+    def features(self, words: Words, settings: FeatureSettings, layout: np.ndarray | None = None) -> np.ndarray:
+        """Return the pooled words of every grid point, reduced; its chroma by the layout; the photo's tint.
+
+        `layout` is that of another fold, if given.
+        """
         rows, cols = words.indices.shape[:2]
         pooled = np.zeros((rows, cols, self.pooled_basis.shape[1]), np.float32)
         bases = np.split(np.ascontiguousarray(self.pooled_basis), len(settings.pooled_radii))
         for radius, basis in zip(_cells(settings), bases, strict=True):
             pooled_projection(words.indices, words.weights, basis, radius, pooled)
         pooled -= self.pooled_mean @ self.pooled_basis
-        return np.concatenate([pooled, np.broadcast_to(tint.astype(np.float32), (rows, cols, 2))], axis=2)
+        inputs = self.inputs(self.components(words)[None])[0]
+        of_kinds = np.einsum("i,kic->kc", inputs, self.layout if layout is None else layout)
+        chroma = (kinds_of_places(words, self.word_classes) @ of_kinds + self.mean_ab).reshape(rows, cols, 2)
+        tint = np.broadcast_to(chroma.mean(axis=(0, 1)), (rows, cols, 2))
+        return np.concatenate([pooled, chroma, tint], axis=2, dtype=np.float32)
 
     def describe(self, L: np.ndarray, settings: FeatureSettings) -> np.ndarray:
         """Return the principal components (Q,) of the scene descriptor of a lightness image (h, w)."""
@@ -180,20 +238,16 @@ class SceneModel:
         """Return the principal components (Q,) of a photo's scene descriptor."""
         return (scene_descriptor(words, len(self.centres)) - self.scene_mean) @ self.scene_basis
 
-    def tint(self, components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """Return the mean a, b (2,) expected of a photo with these components; `weights` of another fold if given."""
-        inputs = tint_inputs(components[None], self.landmarks, float(self.gamma))[0]
-        return inputs @ (self.tint_weights if weights is None else weights) + self.tint_mean
+    def inputs(self, components: np.ndarray) -> np.ndarray:
+        """Return what the layout is linear in, of scenes with these components (N, Q): (N, I + 1), the last one 1."""
+        both = kernel_inputs(components, self.landmarks, float(self.gamma))
+        reduced = (both - self.inputs_mean) @ self.inputs_basis
+        return np.concatenate([reduced, np.ones((len(reduced), 1), np.float32)], axis=1, dtype=np.float32)
 
 
-def tint_inputs(components: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
-    """Return what the tint is a linear function of: the kernel with the landmarks, and the components; (N, M + Q)."""
-    return np.concatenate([rbf(components, landmarks, gamma), components], axis=1)
-
-
-def rbf(x: np.ndarray, y: np.ndarray, gamma: float) -> np.ndarray:
-    """Return exp(−gamma |x − y|²) between the rows of x (N, Q) and y (M, Q): (N, M)."""
-    return np.exp(-gamma * squared_distances(x, y))
+def kernel_inputs(components: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the kernel of scenes (N, Q) with the landmarks (M, Q), and their components beside it: (N, M + Q)."""
+    return np.concatenate([np.exp(-gamma * squared_distances(components, landmarks)), components], axis=1)
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -205,6 +259,6 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(distances, 0, out=distances)
 
 
-def scene_groups(settings: FeatureSettings, model: SceneModel) -> dict[str, int]:
+def scene_groups(model: SceneModel) -> dict[str, int]:
     """Return the kinds of feature that `SceneModel.transform` gives and how many columns each has, in order."""
-    return {"words around": model.pooled_basis.shape[1], "scene tint": 2}
+    return {"words around": model.pooled_basis.shape[1], "layout of the scene": 2, "tint of the scene": 2}

@@ -51,12 +51,14 @@ class FeatureSettings:
     words_from : photos; a smaller set has no scene model, since it would learn its few scenes by heart.
     word_bin_size, word_neighbours : the bin size of the words' SIFT; over how many words one place is spread.
     pooled_radii, pooled_components : px; half width of the squares in which words are pooled; components kept.
-    tint_components, landmarks : components of the photo's words that its tint is predicted from; kernel landmarks.
+    scene_components, landmarks : components of the photo's words by which scenes are told apart; kernel landmarks.
+    layout_components : components of both together that the layout of a scene's chroma is predicted from.
+    word_classes : kinds of words that the layout tells apart.
     """
 
     working_size: int = _in(384, 16, 4096)
     step: int = _in(8, 1, 64)
-    bin_sizes: tuple[int, ...] = _in((4, 8, 16), 2, 64)
+    bin_sizes: tuple[int, ...] = _in((8,), 2, 64)
     smoothing: float = _in(1.0, 0, 10)
     blur_scales: tuple[float, ...] = _in((0.0, 4.0, 8.0, 16.0, 32.0), 0, 256)
     contrast_scales: tuple[float, ...] = _in((2.0, 4.0, 8.0, 16.0), 0.5, 256)
@@ -68,8 +70,10 @@ class FeatureSettings:
     word_neighbours: int = _in(4, 1, 64)
     pooled_radii: tuple[int, ...] = _in((24, 72), 1, 2048)
     pooled_components: int = _in(96, 1, 512)
-    tint_components: int = _in(96, 1, 512)
+    scene_components: int = _in(80, 1, 512)
     landmarks: int = _in(256, 1, 256)
+    layout_components: int = _in(96, 1, 256)
+    word_classes: int = _in(12, 1, 64)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class TrainingSettings:
     batch_size, learning_rate, weight_decay, input_noise : of the optimiser (Adam); the decay is a factor on the rate.
     held_out : share of the photos that is kept out of training, for early stopping and calibration.
     patience : epochs without a better result on photos held out after which training stops.
-    folds : parts for the out-of-fold tint.
+    folds : parts for the out-of-fold layout.
     seed : of everything that is drawn.
     """
 

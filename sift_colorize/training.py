@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from .caching import Cache, digest_of
-from .confidence import Confidence, errors, inputs
+from .confidence import Confidence, ErrorRidge, errors
 from .network import CHANNELS, Network
 from .reference import SHARD_PHOTOS, Progress, ReferenceSet, Source, call_assign, call_sample
-from .samples import Sampling
+from .samples import Sampling, unpacked
 from .scene import SceneModel, Words
 from .settings import Settings
 from .trainer import Trainer
@@ -28,7 +28,7 @@ CONFIDENCE_SAMPLES = 300_000  # at most, of those that the networks learned from
 
 @dataclass(frozen=True)
 class SceneState:
-    """The scene model with its out-of-fold tint weights; None and nothing where there is none."""
+    """The scene model with its out-of-fold layouts; None and nothing where there is none."""
 
     model: SceneModel | None = None
     out_of_fold: np.ndarray | tuple = ()
@@ -57,7 +57,7 @@ class ShardPlan:
         return digest_of(*parts)
 
 
-def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 2):
+def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 3):
     """Learned stage: the samples of some photos with all their features; `key` stands for the rest.
 
     Returns
@@ -73,8 +73,8 @@ def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings,
             assigned = call_assign(
                 cache, source, plan.word_features, plan.sampling, scene.model.vocabulary, scene.model.vocabulary.digest
             )
-            weights = None if fold < 0 else scene.out_of_fold[fold]
-            columns.append(_scene_columns(samples, assigned, scene.model, weights, settings))
+            layout = None if fold < 0 else scene.out_of_fold[fold]
+            columns.append(_scene_columns(samples, assigned, scene.model, layout, settings))
         X.append(np.concatenate(columns, axis=1))
         ab.append(samples["ab"])
     both = np.concatenate([np.concatenate(X), np.concatenate(ab)], axis=1, dtype=np.float64)
@@ -86,14 +86,13 @@ def _scene_columns(
     samples: dict[str, np.ndarray],
     assigned: list[Words],
     model: SceneModel,
-    weights: np.ndarray | None,
+    layout: np.ndarray | None,
     settings: Settings,
 ) -> np.ndarray:
-    """Return the scene's features of a photo's samples; `weights` give a training photo's tint from other folds."""
+    """Return the scene's features of a photo's samples; `layout` is that of the other folds, for a training photo."""
     columns = []
     for copy, stored in enumerate(assigned):
-        words = Words(stored.indices, stored.weights.astype(np.float32))
-        features = model.features(words, model.tint(model.components(words), weights), settings.features)
+        features = model.features(unpacked(stored), settings.features, layout)
         columns.append(features.reshape(-1, features.shape[2])[samples["point"][samples["copy"] == copy]])
     return np.concatenate(columns).astype(np.float16)
 
@@ -221,35 +220,23 @@ def learn_confidence(
 ) -> Confidence | None:
     """Learned stage: what tells the expected error of both networks; None where no photo was held out.
 
-    It is taught by the samples that they learned from, whose errors are a little smaller than those of others, and set
-    right on the photos held out. `key` stands for the plan and the networks.
+    `key` stands for the plan and the networks.
     """
     plan.training.cache = plan.held_out.cache = cache
     if not len(plan.held_out):
         return None
-    training = plan.settings.training
-    count = int(call_scaling(cache, plan.training)["count"])
-    every = max(1, count // CONFIDENCE_SAMPLES)
-    passes = int(np.clip(CONFIDENCE_SAMPLES // count, 2, 6))
 
-    def seen(shards: Shards, every: int = 1, order: np.random.Generator | None = None):
-        for X, ab in shards.blocks(order):
+    def seen(shards: Shards, every: int):
+        for X, ab in shards.blocks():
             X = X[::every].astype(np.float32)
             chroma = np.stack([networks[channel].predict(X) for channel in CHANNELS], axis=1)
-            yield inputs(X, chroma), errors(chroma, ab[::every])
+            yield X, chroma, errors(chroma, ab[::every])
 
-    X, distances = next(seen(plan.training, every, np.random.default_rng([training.seed, 0])))
-    start = Network.start(X[:START_SAMPLES], distances.mean(), distances.std() or 1.0, seed=[training.seed, 2])
-    steps = passes * -(-count // every // training.batch_size)
-    trainer = Trainer(
-        start, learning_rate=training.learning_rate, weight_decay=training.weight_decay,
-        input_noise=training.input_noise, batch_size=training.batch_size, seed=training.seed, total_steps=steps,
-    )  # fmt: skip
-    for epoch in range(passes):
-        trainer.run(seen(plan.training, every, np.random.default_rng([training.seed, 2, epoch])))
-    network = trainer.result().rounded()
-    said, found = zip(*((network.predict(X), distances) for X, distances in seen(plan.held_out)), strict=True)
-    return Confidence.calibrated(network, np.concatenate(said), np.concatenate(found))
+    ridge = ErrorRidge(networks)
+    count = int(call_scaling(cache, plan.training)["count"])
+    for samples in seen(plan.training, max(1, count // CONFIDENCE_SAMPLES)):
+        ridge.add(*samples)
+    return ridge.calibrated(seen(plan.held_out, 1))
 
 
 def call_confidence(cache: Cache, plan: TrainingPlan, networks: dict[str, Network]) -> Confidence | None:

@@ -24,8 +24,10 @@ TINY = Settings().replaced(
             "words": 16,
             "words_from": 1,
             "pooled_components": 8,
-            "tint_components": 4,
+            "scene_components": 4,
             "landmarks": 16,
+            "layout_components": 4,
+            "word_classes": 3,
         },
         "training": {"copies": 1, "epochs": 2, "samples_seen": 4000, "samples_per_photo": 40, "batch_size": 256},
     }

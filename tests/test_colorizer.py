@@ -1,5 +1,7 @@
 """The chain: arrays in, arrays out, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ import sift_colorize
 from sift_colorize.checks import InputError, ModelError, NoPhotosError, SettingsError
 from sift_colorize.color import luma
 from sift_colorize.colorizer import Colorizer
+from sift_colorize.reference import SCENE_COMPONENTS
 from sift_colorize.settings import Settings, load_settings
 
 TYPES = (np.uint8, np.uint16, np.float32)
@@ -87,8 +90,13 @@ def test_a_full_size_model_is_small_enough(tmp_path):
     colorizer = Colorizer(settings).fit(save_photos(tmp_path / "photos", 20))
     row = [f"photo_number_{10_000}.jpg", "0" * 32, -10.0, -10.0]
     colorizer.reference_["photos"] = [row] * 3000
+    colorizer.reference_scenes_ = np.zeros((3000, SCENE_COMPONENTS), np.float32)
+    full = {"landmarks": (256, 80), "scene_basis": (1536, 80), "inputs_mean": (336,), "inputs_basis": (336, 96),
+            "layout": (33, 97, 2)}  # fmt: skip
+    colorizer.scene_ = replace(colorizer.scene_, **{name: np.zeros(shape) for name, shape in full.items()})
     colorizer.save(tmp_path / "large.safetensors")
-    assert colorizer.scene_.centres.shape == (384, 130) and colorizer.scene_.n_features == 98
+    assert colorizer.scene_.centres.shape == (384, 130) and colorizer.scene_.n_features == 100
+    assert colorizer.confidence_ is not None
     assert (tmp_path / "large.safetensors").stat().st_size <= 1.7e6
 
 

@@ -1,4 +1,4 @@
-"""Module 2 beyond one photo's own features: context, words, pooling, tint."""
+"""Module 2 beyond one photo's own features: context, words, pooling, the layout of a scene's chroma."""
 
 import numpy as np
 import pytest
@@ -10,26 +10,40 @@ from sift_colorize._kernels import words as kernels
 from sift_colorize.checks import ModelError
 from sift_colorize.color import rgb_to_lab
 from sift_colorize.features import coarsening, extract, feature_groups, local_moments, resize, working_shape
-from sift_colorize.learn_scene import Moments, TintRidge, learn_words
-from sift_colorize.scene import BANDS, SceneModel, Vocabulary, Words, assign_words, scene_descriptor, word_descriptors
+from sift_colorize.learn_scene import RIDGES, LayoutRidge, Moments, WordColours, learn_words
+from sift_colorize.scene import (
+    BANDS,
+    HEIGHTS,
+    LIGHTNESSES,
+    SceneModel,
+    Vocabulary,
+    Words,
+    assign_words,
+    kinds_of_places,
+    scene_descriptor,
+    scene_groups,
+    word_descriptors,
+)
 from sift_colorize.settings import FeatureSettings
 from sift_colorize.sift import Grid
 
-SMALL = FeatureSettings(working_size=96, words=8, pooled_components=5, tint_components=4, pooled_radii=(8, 24))
+SMALL = FeatureSettings(working_size=96, words=8, pooled_components=5, scene_components=4, pooled_radii=(8, 24))
 
 
 def some_words(rng, rows=5, cols=7, neighbours=3, n_words=11):
     indices = rng.integers(n_words, size=(rows, cols, neighbours)).astype(np.uint16)
     weights = rng.random((rows, cols, neighbours), np.float32)
-    return Words(indices, weights / weights.sum(2, keepdims=True))
+    lightness = rng.uniform(0, 100, (rows, cols)).astype(np.float32)
+    return Words(indices, weights / weights.sum(2, keepdims=True), lightness)
 
 
 def some_model(rng, n_words=8, settings=SMALL):
-    radii, scene, landmarks = len(settings.pooled_radii), (1 + BANDS) * n_words, 6
+    radii, scene, landmarks, classes = len(settings.pooled_radii), (1 + BANDS) * n_words, 6, 2
     shapes = {
         "centres": (n_words, 130), "bandwidth": (), "pooled_mean": (radii * n_words,),
         "pooled_basis": (radii * n_words, 5), "scene_mean": (scene,), "scene_basis": (scene, 4),
-        "landmarks": (landmarks, 4), "gamma": (), "tint_weights": (landmarks + 4, 2), "tint_mean": (2,),
+        "landmarks": (landmarks, 4), "gamma": (), "inputs_mean": (landmarks + 4,), "inputs_basis": (landmarks + 4, 3),
+        "word_classes": (n_words, classes), "layout": (9 + 2 * classes, 4, 2), "mean_ab": (2,),
     }  # fmt: skip
     arrays = {name: np.asarray(rng.random(shape), np.float16).astype(np.float32) for name, shape in shapes.items()}
     return SceneModel(**arrays)
@@ -163,32 +177,77 @@ def test_components_are_those_of_all_rows_at_once():
     np.testing.assert_allclose(np.abs((basis * wanted).sum(0)), 1, atol=1e-3)
 
 
-def test_tint_ridge_learns_and_leaves_folds_out():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((300, 3))
-    y = np.stack([np.sin(x[:, 0]), x[:, 1] * 0.5], axis=1)
-    folds = np.arange(300) % 5
-    ridge = TintRidge(x[::6], 5)
-    for part in np.array_split(np.arange(300), 4):
-        ridge.add(x[part], y[part], folds[part])
-    gamma, weights, out_of_fold, r2 = ridge.solve()
-    assert gamma > 0 and weights.shape == (53, 2) and out_of_fold.shape == (5, 53, 2)
-    assert (r2 > 0.7).all()
-    # A fold's targets have no say in its own weights.
-    other = TintRidge(x[::6], 5)
+def some_places(rng, photos=60, kinds=3, inputs=4, noise=0.1):
+    """Photos of a known layout: inputs, kinds and chroma of their places, folds, and the layout."""
+    layout = rng.standard_normal((kinds, inputs, 2))
+    z = np.concatenate([rng.standard_normal((photos, inputs - 1)), np.ones((photos, 1))], axis=1).astype(np.float32)
+    g = rng.dirichlet(np.ones(kinds), (photos, 20)).astype(np.float32)
+    y = np.einsum("pnk,kic,pi->pnc", g, layout, z) + noise * rng.standard_normal((photos, 20, 2))
+    return z, g, y, np.arange(photos) % 5, layout
+
+
+def summed(z, g, y, folds):
+    ridge = LayoutRidge(g.shape[2], z.shape[1], 5)
     for fold in range(5):
         own = folds == fold
-        other.add(x[own], y[own] * (100 if fold == 2 else 1), folds[own])
-    g = ridge.gammas.index(gamma)
-    np.testing.assert_allclose(ridge._solve(g, 0.01, left_out=2), other._solve(g, 0.01, left_out=2), rtol=1e-4)
+        pairs, products = (np.einsum("pnk,pnl->pkl", g[own], other[own]) / g.shape[1] for other in (g, y))
+        ridge.add(fold, z[own], pairs, products, (y[own] ** 2).mean(1))
+    return ridge
 
 
-def test_tint_of_noise_is_the_mean():
+def test_layout_ridge_is_ridge_regression_on_products():
+    rng = np.random.default_rng(0)
+    z, g, y, folds, _ = some_places(rng)
+    products = np.einsum("pnk,pi->pnki", g, z).reshape(g.shape[0] * g.shape[1], -1) / np.sqrt(g.shape[1])
+    penalty = np.full((3, 4), RIDGES[1])
+    penalty[:, -1] = 1e-3
+    targets = y.reshape(-1, 2) / np.sqrt(g.shape[1])
+    wanted = np.linalg.solve(products.T @ products + np.diag(penalty.ravel()), products.T @ targets)
+    np.testing.assert_allclose(summed(z, g, y, folds)._solve(RIDGES[1]), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_layout_ridge_learns_and_leaves_folds_out():
+    rng = np.random.default_rng(0)
+    z, g, y, folds, layout = some_places(rng)
+    found, out_of_fold, r2 = summed(z, g, y, folds).solve()
+    assert found.shape == layout.shape and out_of_fold.shape == (5, *layout.shape)
+    assert (r2 > 0.9).all() and np.abs(found - layout).max() < 0.3
+    other = y.copy()
+    other[folds == 2] *= 100  # a fold's chroma has no say in its own weights
+    one, two = (summed(z, g, chroma, folds)._solve(1.0, left_out=2) for chroma in (y, other))
+    np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_layout_of_noise_is_the_mean():
     rng = np.random.default_rng(1)
-    x, y = rng.standard_normal((200, 3)), rng.standard_normal((200, 2))
-    ridge = TintRidge(x[::5], 5)
-    ridge.add(x, y - y.mean(0), np.arange(200) % 5)
-    assert (ridge.solve()[3] > -0.2).all()
+    z, g, _, folds, _ = some_places(rng)
+    assert (summed(z, g, rng.standard_normal((*g.shape[:2], 2)), folds).solve()[2] > -0.3).all()
+
+
+def test_kinds_of_places_sum_to_one_by_family_and_say_where_and_what():
+    words = some_words(np.random.default_rng(0), 10, 6)
+    classes = np.eye(2, dtype=np.float32)[np.arange(11) % 2]
+    kinds = kinds_of_places(words, classes).reshape(10, 6, -1)
+    for family in (kinds[..., :9], kinds[..., 9:11], kinds[..., 11:]):
+        np.testing.assert_allclose(family.sum(2), 1, rtol=1e-5)
+    even = (words.weights * (words.indices % 2 == 0)).sum(2)
+    np.testing.assert_allclose(kinds[..., 9], even, atol=1e-6)
+    dark_and_high = Words(words.indices, words.weights, np.full((10, 6), LIGHTNESSES[0] - 5, np.float32))
+    top = kinds_of_places(dark_and_high, classes).reshape(10, 6, -1)[0, :, :9]
+    assert HEIGHTS[0] > 0.5 / 10
+    np.testing.assert_array_equal(top, np.eye(9)[[0] * 6])
+
+
+def test_words_of_like_colour_are_of_one_class():
+    rng = np.random.default_rng(0)
+    colours = WordColours(6)
+    indices = rng.integers(6, size=(600, 1))
+    ab = np.where(indices < 3, 30.0, -30.0) + rng.standard_normal((600, 2))
+    for part in np.array_split(np.arange(600), 3):
+        colours.add(indices[part], np.ones((len(part), 1)), ab[part], np.full(len(part), 0.5))
+    classes = colours.classes(np.zeros((6, 130), np.float32), 2, 0)
+    np.testing.assert_array_equal(classes[:3], classes[[0, 0, 0]])
+    np.testing.assert_array_equal(classes[3:], 1 - classes[:3])
 
 
 def test_scene_model_survives_its_arrays_and_refuses_others():
@@ -197,12 +256,12 @@ def test_scene_model_survives_its_arrays_and_refuses_others():
     L = rng.random((64, 96), np.float32) * 100
     again = SceneModel.from_arrays(model.to_arrays(), SMALL)
     np.testing.assert_array_equal(model.transform(L, SMALL), again.transform(L, SMALL))
-    assert model.transform(L, SMALL).shape[2] == model.n_features == 7
+    assert model.transform(L, SMALL).shape[2] == model.n_features == sum(scene_groups(model).values()) == 9
     arrays = model.to_arrays()
     with pytest.raises(ModelError, match="landmarks"):
         SceneModel.from_arrays({k: v for k, v in arrays.items() if k != "landmarks"}, SMALL)
-    with pytest.raises(ModelError, match="tint_mean"):
-        SceneModel.from_arrays(arrays | {"tint_mean": np.zeros(3, np.float32)}, SMALL)
+    with pytest.raises(ModelError, match="mean_ab"):
+        SceneModel.from_arrays(arrays | {"mean_ab": np.zeros(3, np.float32)}, SMALL)
 
 
 def test_fewer_descriptors_than_words():
