@@ -20,12 +20,13 @@ from .files import find
 from .modelfile import load_model, save_model
 from .network import CHANNELS, Network
 from .refine import refine, upsample
-from .scene import SceneModel, scene_groups
+from .scene import SceneModel, columns_seen, scene_groups
 from .settings import Settings
 from .sift import Grid
 from .threads import one_thread
 
 PARTS = (*CHANNELS, "confidence", "scene", "baselines", "reference")  # of a model file, before the dot of a name
+PACKAGED_MODEL = Path(__file__).parent / "models" / "landscape.safetensors"  # docs/landscape.md tells of it
 MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
 
 
@@ -140,7 +141,7 @@ class Colorizer:
         pp = pt = tt = 0.0
         for X, ab in shards.blocks():
             for column, channel in enumerate(CHANNELS):
-                p, t = self.networks_[channel].predict(X.astype(np.float32)).astype(np.float64), ab[:, column]
+                p, t = self.networks_[channel].predict_from(X.astype(np.float32)).astype(np.float64), ab[:, column]
                 pp, pt, tt = pp + float(p @ p), pt + float(p @ t), tt + float(t @ t)
         if pp == 0:
             return 1.0
@@ -220,7 +221,11 @@ class Colorizer:
         The grid's points lie `coarser` times the settings' step apart.
         """
         X, grid = self.features(L, coarser)
-        return self.chroma(X.reshape(-1, X.shape[2])).reshape(grid.rows, grid.cols, 2), grid
+        chroma = self.chroma(X.reshape(-1, X.shape[2])).reshape(grid.rows, grid.cols, 2)
+        if self.settings.regressor.mirrored:  # its grid lies as this one does, to a pixel
+            X, _ = self.features(np.ascontiguousarray(L[:, ::-1]), coarser)
+            chroma = (chroma + self.chroma(X.reshape(-1, X.shape[2])).reshape(chroma.shape)[:, ::-1]) / 2
+        return chroma, grid
 
     def features(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Grid]:
         """Return what the networks see in a lightness image (h, w): (rows, cols, D), by `groups`; and its grid."""
@@ -240,7 +245,7 @@ class Colorizer:
 
     def chroma(self, X: np.ndarray) -> np.ndarray:
         """Return a and b (N, 2) that the networks say of features (N, D)."""
-        return np.stack([self.networks_[channel].predict(X) for channel in CHANNELS], axis=1)
+        return np.stack([self.networks_[channel].predict_from(X) for channel in CHANNELS], axis=1)
 
     def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
         """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
@@ -297,12 +302,15 @@ class Colorizer:
     def _check_sizes(self) -> None:
         """Raise ModelError unless the networks take as many features as the settings and the scene model give."""
         wanted, scenes = sum(self.groups.values()), self.reference_scenes_
-        known: dict[str, Any] = {f"network {channel}": network for channel, network in self.networks_.items()}
+        known = {
+            f"network {channel}": (network.n_features, columns_seen(channel, wanted, self.scene_))
+            for channel, network in self.networks_.items()
+        }
         if self.confidence_ is not None:
-            known["the confidence"] = self.confidence_
-        for name, part in known.items():
-            if part.n_features != wanted:
-                raise ModelError(f"{name} takes {part.n_features} features; the settings give {wanted}")
+            known["the confidence"] = self.confidence_.n_features, wanted
+        for name, (takes, gives) in known.items():
+            if takes != gives:
+                raise ModelError(f"{name} takes {takes} features; the settings give {gives}")
         if scenes.ndim != 2 or len(scenes) not in (0, len(self.reference_["photos"])):
             raise ModelError(f"array 'reference.scenes' has shape {scenes.shape}; wanted is a row for each photo named")
 
@@ -312,17 +320,11 @@ class Colorizer:
 
 
 def load(path: str | Path | None = None) -> Colorizer:
-    """Return the colorizer of a model file.
-
-    Parameters
-    ----------
-    path : path, optional
-        Without it, the model inside the package; there is none yet, and the error says so.
+    """Return the colorizer of a model file; without a path, of the model in the package, which knows landscapes.
 
     Raises
     ------
     ModelError
+        If it is not a whole and sound model.
     """
-    if path is None:
-        raise ModelError("there is no model in the package yet; make one with `fit`, and name its file")
-    return Colorizer.load(path)
+    return Colorizer.load(path or PACKAGED_MODEL)

@@ -92,11 +92,11 @@ class ErrorRidge:
     """
 
     def __init__(self, networks: Mapping[str, Network]):
-        first = networks[CHANNELS[0]]
+        widest = max(networks.values(), key=lambda network: network.n_features)
         spread = [networks[channel].y_scale for channel in CHANNELS]
         centre = [networks[channel].y_mean for channel in CHANNELS]
-        self.mean = np.array([*first.x_mean, *centre, 0.0], np.float32)
-        self.scale = np.array([*first.x_scale, *spread, float(np.hypot(spread[0], spread[1]))], np.float32)
+        self.mean = np.array([*widest.x_mean, *centre, 0.0], np.float32)
+        self.scale = np.array([*widest.x_scale, *spread, float(np.hypot(spread[0], spread[1]))], np.float32)
         size = 2 * len(self.mean)
         self.count, self.total = 0, 0.0
         self.sums, self.products, self.targets = np.zeros(size), np.zeros((size, size)), np.zeros(size)

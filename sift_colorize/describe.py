@@ -139,7 +139,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
         "digest": content_digest(path),
         "bytes": Path(path).stat().st_size,
         "package": str(header.get("package", "")),
-        "features": colorizer.networks_["a"].n_features,
+        "features": sum(colorizer.groups.values()),
         "vivid": colorizer.vivid_,
         "photos": colorizer.reference_.get("count"),
         "photos_digest": colorizer.reference_.get("digest"),

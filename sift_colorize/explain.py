@@ -103,7 +103,7 @@ def explain(colorizer: Colorizer, array) -> Explanation:
 def _shifts(colorizer: Colorizer, X: np.ndarray) -> dict[str, float]:
     """Return by how much the chroma moves, on average, where a kind of feature is the reference set's mean."""
     whole = colorizer.chroma(X)
-    mean = colorizer.networks_["a"].x_mean
+    mean = colorizer.networks_["b"].x_mean  # which sees all columns
     shifts, start = {}, 0
     for name, size in colorizer.groups.items():
         without = X.copy()

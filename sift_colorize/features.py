@@ -16,6 +16,8 @@ from .opencv import cv2
 from .settings import FeatureSettings
 from .sift import Grid, dense_sift
 
+TONES = 400  # bins of lightness
+
 
 def working_shape(shape: tuple[int, ...], working_size: int) -> tuple[int, int]:
     """Return (h, w) of a picture of `shape` brought to a long side of `working_size` px; no side below 1."""
@@ -41,6 +43,20 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def even_tones(L: np.ndarray) -> np.ndarray:
+    """Return a lightness image (h, w) float32 with its tones stretched to the usual range, as all features see it.
+
+    One per cent of the pixels comes to lie below 5 and one above 95: a faded print or a dark one looks as it did. The
+    stretch is threefold at most, so that what is flat stays flat.
+    """
+    count = cv2.calcHist([L], [0], None, [TONES], [0.0, 100.0 + 100.0 / TONES]).ravel()
+    share = np.cumsum(count) / L.size
+    low, high = (np.searchsorted(share, part) * (100.0 / TONES) for part in (0.01, 0.99))
+    gain = min(90.0 / max(high - low, 1e-3), 3.0)
+    middle = 50.0 if gain < 3.0 else min(max((low + high) / 2, 5 + 1.5 * (high - low)), 95 - 1.5 * (high - low))
+    return np.clip((L - np.float32((low + high) / 2)) * np.float32(gain) + np.float32(middle), 0, 100)
+
+
 def extract(L: np.ndarray, settings: FeatureSettings, points: np.ndarray | None = None) -> tuple[np.ndarray, Grid]:
     """Describe every grid point of a lightness image at working size, or some of them.
 
@@ -56,6 +72,7 @@ def extract(L: np.ndarray, settings: FeatureSettings, points: np.ndarray | None 
     X : (rows, cols, D), or (n, D) of the `points`, float32; the columns are those of `feature_groups`
     grid : Grid
     """
+    L = even_tones(L)
     descriptors, energies, grid = dense_sift(L, settings.step, settings.bin_sizes, settings.smoothing)
     lightness, contrast = local_moments(L, (*settings.blur_scales, *settings.contrast_scales), grid)
     columns = [descriptors]

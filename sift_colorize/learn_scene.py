@@ -133,33 +133,35 @@ class LayoutRidge:
             self.targets[fold, rows] += z.T @ gy[:, k]
         self.squares[fold] += yy.sum(0)
 
-    def solve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def solve(self, kinds: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return weights (K, I, 2), out-of-fold weights (folds, K, I, 2), and the out-of-fold R² of a and b.
 
-        The ridge of each channel is the one with the least out-of-fold error.
+        The ridge of each channel is the one with the least out-of-fold error. Of kinds, only the first may be used.
         """
+        shape = (kinds or self.shape[0], self.shape[1])
+        own = slice(shape[0] * shape[1])
         best = [(-np.inf, 0.0, np.zeros(()))] * 2
         for ridge in RIDGES:
-            found = np.stack([self._solve(ridge, fold) for fold in range(self.folds)])
+            found = np.stack([self._solve(ridge, own, fold) for fold in range(self.folds)])
             error = self.squares.copy()
             for fold, w in enumerate(found):
-                error[fold] += ((self.system[fold] @ w - 2 * self.targets[fold]) * w).sum(0)
+                error[fold] += ((self.system[fold, own, own] @ w - 2 * self.targets[fold, own]) * w).sum(0)
             r2 = 1 - error.sum(0) / np.maximum(self.squares.sum(0), 1e-12)
             for channel in (0, 1):
                 if r2[channel] > best[channel][0]:
                     best[channel] = (r2[channel], ridge, found[..., channel])
-        whole = np.stack([self._solve(best[channel][1])[:, channel] for channel in (0, 1)], axis=-1)
+        whole = np.stack([self._solve(best[channel][1], own)[:, channel] for channel in (0, 1)], axis=-1)
         out_of_fold = np.stack([best[channel][2] for channel in (0, 1)], axis=-1)
         r2 = np.array([best[channel][0] for channel in (0, 1)])
-        return whole.reshape(*self.shape, 2), out_of_fold.reshape(self.folds, *self.shape, 2), r2
+        return whole.reshape(*shape, 2), out_of_fold.reshape(self.folds, *shape, 2), r2
 
-    def _solve(self, ridge: float, left_out: int | None = None) -> np.ndarray:
+    def _solve(self, ridge: float, own: slice = slice(None), left_out: int | None = None) -> np.ndarray:
         keep = [fold for fold in range(self.folds) if fold != left_out]
-        system = self.system[keep].sum(0)
-        penalty = np.full(self.shape, ridge, np.float32)
+        system = self.system[keep, own, own].sum(0)
+        penalty = np.full((len(system) // self.shape[1], self.shape[1]), ridge, np.float32)
         penalty[:, -1] = 1e-3  # the constant
         system[np.diag_indices(len(system))] += penalty.ravel()
-        return np.linalg.solve(system, self.targets[keep].sum(0).astype(np.float32))
+        return np.linalg.solve(system, self.targets[keep, own].sum(0).astype(np.float32))
 
 
 def batches(rows: Iterable, size: int) -> Iterable[list]:

@@ -244,6 +244,10 @@ class Network:
             kernels.last_layer(values, self.weights[-1][:, 0], self.biases[-1][0], outputs)
             outputs[~np.isfinite(inputs).all(axis=1)] = np.nan  # sigmoids hide infinity
 
+    def predict_from(self, X) -> np.ndarray:
+        """Return `predict` of the leading columns of `X` (N, ≥ D), as many as the network sees."""
+        return self.predict(X[:, : self.n_features])
+
     def _numbers(self):
         """Return 1/x_scale, y_scale and y_mean in the network's type."""
         one = self.dtype.type(1)

@@ -71,7 +71,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and
 debug_option = click.option("--debug", is_flag=True, hidden=True, expose_value=False, callback=keep_debug)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 model_option = click.option(
-    "-m", "--model", metavar="FILE", help=f"The model; without it, {MODEL} in this folder, if there is one."
+    "-m", "--model", metavar="FILE", help=f"The model; without it, {MODEL} in this folder, else the one in the package."
 )
 
 
@@ -359,11 +359,11 @@ def explain(photo, model, out, as_json) -> int:
 
 
 @cli.command()
-@click.argument("file", default=MODEL)
+@click.argument("file", required=False)
 @json_option
 @debug_option
 def info(file, as_json) -> int:
-    """Tell what FILE is: a model, or a photo.
+    """Tell what FILE is: a model, or a photo. Without it, tell of the model that `colorize` would take here.
 
     Of a model: the settings that differ from the default, the number of features, the photos that it learned from, its
     vividness, its scores, and the digest of the file. Of a photo: size, depth, and whether it is grey, tinted
@@ -375,7 +375,9 @@ def info(file, as_json) -> int:
       sift-colorize info grandma.jpg --json
     """
     from . import describe
+    from .colorizer import PACKAGED_MODEL
 
+    file = file or (MODEL if Path(MODEL).is_file() else PACKAGED_MODEL)
     if describe.is_photo(file):
         description, text = describe.describe_photo(file), describe.photo_text
     else:

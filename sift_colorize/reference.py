@@ -27,7 +27,16 @@ from .learn_scene import (
     rounded,
 )
 from .samples import RAW_KEYS, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo, unpacked
-from .scene import SceneModel, Vocabulary, Words, kernel_inputs, kinds_of_places, pooled_words, scene_descriptor
+from .scene import (
+    HEIGHTS_AND_TONES,
+    SceneModel,
+    Vocabulary,
+    Words,
+    kernel_inputs,
+    kinds_of_places,
+    pooled_words,
+    scene_descriptor,
+)
 from .settings import Settings
 
 SMALL_SET = 20_000  # samples; a set that gives fewer has more points taken from each photo
@@ -35,6 +44,7 @@ VOCABULARY_SAMPLES = 200_000  # descriptors at most that words are learned from
 POOLING_PHOTOS, POOLING_POINTS = 400, 24  # photos, and points of each, that principal components are learned from
 SCENE_PHOTOS = 4096  # photos and copies, at most twice as many, that components, landmarks and classes come from
 IMAGES_A_COMPONENT = 8  # photos and copies that a component of the layout's inputs needs at least
+SHARPNESS = 2.0  # of the kernel between scenes, over the median squared distance of its landmarks
 SCENE_KEYS = (
     "step", "pooled_radii", "pooled_components", "scene_components", "landmarks", "word_classes", "layout_components",
 )  # fmt: skip
@@ -127,8 +137,8 @@ class ReferenceSet:
         """Return the sum of the training photos' tables of chroma by lightness and row."""
         return np.sum([self.raw(source)["table"] for source in self.training], axis=0)
 
-    def scene_model(self) -> tuple[SceneModel, np.ndarray] | tuple[()]:
-        """Learn the scene model; return it with the out-of-fold layouts, or nothing where there is none."""
+    def scene_model(self) -> tuple[SceneModel, tuple[SceneModel, ...]] | tuple[()]:
+        """Learn the scene model; return it with those of the folds, or nothing where there is none."""
         features, training = self.settings.features, self.settings.training
         if not features.words or len(self.training) < features.words_from:
             return ()
@@ -214,9 +224,9 @@ def learn_scene_model(
     folds: int,
     vocabulary: Vocabulary,
     photos: ReferenceSet,
-    version: int = 3,
-) -> tuple[SceneModel, np.ndarray]:
-    """Learned stage: components and layout of a set; returns the model and out-of-fold layouts (F, K, I + 1, 2)."""
+    version: int = 4,
+) -> tuple[SceneModel, tuple[SceneModel, ...]]:
+    """Learned stage: the scene model of a set, and for each fold the one whose layouts its photos had no part in."""
     pooled_mean, pooled_basis = _pooling(photos, vocabulary, sampling.seed)
     mean_ab = np.mean([photos.raw(source)["ab"].mean(0) for source in photos.training], axis=0)
     scenes, colours = _some_scenes(photos, vocabulary)
@@ -225,7 +235,7 @@ def learn_scene_model(
     scene_mean, scene_basis = moments.components(learned["scene_components"])
     components = (scenes - scene_mean) @ scene_basis
     landmarks = choose_landmarks(components, learned["landmarks"], sampling.seed)
-    gamma = 1 / median_distance(landmarks)
+    gamma = SHARPNESS / median_distance(landmarks)
     inputs_mean, inputs_basis = _inputs(kernel_inputs(components, landmarks, gamma), learned["layout_components"])
     unlearned = SceneModel(
         centres=vocabulary.centres,
@@ -240,10 +250,14 @@ def learn_scene_model(
         inputs_basis=inputs_basis,
         word_classes=colours.classes(vocabulary.centres, learned["word_classes"], sampling.seed),
         layout=np.zeros(()),
+        simple_layout=np.zeros(()),
         mean_ab=mean_ab.astype(np.float32),
     )
-    layout, out_of_fold = _learn_layout(unlearned, photos, vocabulary, folds)
-    return replace(unlearned, layout=layout), out_of_fold
+    ridge = _summed_places(unlearned, photos, vocabulary, folds)
+    (layout, layouts, _), (simple, simples, _) = ridge.solve(), ridge.solve(HEIGHTS_AND_TONES)
+    whole = replace(unlearned, layout=rounded(layout), simple_layout=rounded(simple))
+    pairs = zip(layouts, simples, strict=True)
+    return whole, tuple(replace(whole, layout=rounded(one), simple_layout=rounded(two)) for one, two in pairs)
 
 
 def _some_scenes(photos: ReferenceSet, vocabulary: Vocabulary) -> tuple[np.ndarray, WordColours]:
@@ -270,20 +284,15 @@ def _inputs(both: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     return mean, rounded(basis / max(float(((both - mean) @ basis[:, 0]).std()), 1e-6))
 
 
-def _learn_layout(
-    model: SceneModel, photos: ReferenceSet, vocabulary: Vocabulary, folds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the layout of all photos, and those of all but one fold each."""
-    ridge = None
+def _summed_places(model: SceneModel, photos: ReferenceSet, vocabulary: Vocabulary, folds: int) -> LayoutRidge:
+    """Return the sums that both layouts are solved from."""
+    ridge = LayoutRidge(HEIGHTS_AND_TONES + 2 * model.word_classes.shape[1], model.inputs_basis.shape[1] + 1, folds)
     for batch in batches(_places(model, photos, vocabulary), 256):
         fold, z, gg, gy, yy = (np.stack(column) for column in zip(*batch, strict=True))
-        ridge = ridge or LayoutRidge(gg.shape[1], z.shape[1], folds)
         for one in np.unique(fold):
             own = fold == one
             ridge.add(one, z[own], gg[own], gy[own], yy[own])
-    assert ridge is not None
-    layout, out_of_fold, _ = ridge.solve()
-    return rounded(layout), rounded(out_of_fold)
+    return ridge
 
 
 def _places(model: SceneModel, photos: ReferenceSet, vocabulary: Vocabulary):

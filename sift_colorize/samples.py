@@ -58,7 +58,7 @@ def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling,
     """Yield (L, ab) of the photo itself and of each augmented copy, at working size.
 
     A copy is cut out (56…100 % of each side), mirrored or not, its tones bent, and it takes its lightness from the
-    photo's luma half of the time, since a grey photo may be either.
+    photo's luma half of the time, since a grey photo may be either. One in three is soft and grainy.
     """
     yield lab[..., 0], lab[..., 1:]
     grey = lightness(luma(np.clip(rgb, 0, 1)))
@@ -73,7 +73,8 @@ def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling,
             L, ab = L[:, ::-1], ab[:, ::-1]
         shape = working_shape(L.shape, working_size)
         L, ab = resize(np.ascontiguousarray(L), shape), resize(np.ascontiguousarray(ab), shape)
-        yield _bend_tones(np.clip(L, 0, 100), rng), ab
+        L = _bend_tones(np.clip(L, 0, 100), rng)
+        yield _aged(L, rng) if copy % 3 == 1 else L, ab
 
 
 def _bend_tones(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -83,8 +84,15 @@ def _bend_tones(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(middle + (bent - middle) * np.float32(rng.uniform(0.85, 1.15)), 0, 100)
 
 
+def _aged(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return L as a poor print has it: soft, and grainy."""
+    soft = cv2.GaussianBlur(L, (0, 0), rng.uniform(0.3, 2.0))
+    grain = np.float32(rng.uniform(0, 5)) * rng.standard_normal(L.shape, np.float32)
+    return np.clip(soft + grain, 0, 100)
+
+
 def sample_photo(
-    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 2
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 4
 ) -> dict[str, np.ndarray]:
     """Raw stage: features and true chroma at random grid points of a photo and its copies.
 
@@ -138,7 +146,7 @@ def assign_photo(
     sampling: Sampling,
     vocabulary: Vocabulary,
     vocabulary_digest: str,
-    version: int = 3,
+    version: int = 5,
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)

@@ -6,8 +6,8 @@ bands they tell the scene (Lazebnik et al. 2006).
 
 The *layout* is the chroma that a scene is expected to have at a place of some kind: high or low in the photo, light or
 dark, of these or those words. It is a ridge regression on products of what the scene looks like, its components and
-their kernel with a few landmarks (Nyström; Williams & Seeger 2001), and the kinds of the place. The *tint* is its mean
-over the photo.
+their kernel with a few landmarks (Nyström; Williams & Seeger 2001), and the kinds of the place. A second layout knows
+heights and lightness alone; what it expects at each of those nine is the *palette* of the scene.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from ._kernels.words import nearest_words, pooled_histograms, pooled_projection, word_histograms
 from .caching import digest_of
 from .checks import ModelError
-from .features import local_moments
+from .features import even_tones, local_moments
 from .settings import FeatureSettings
 from .sift import Grid, dense_sift
 
@@ -30,9 +30,11 @@ LIGHTNESS_SCALE = 4.0  # px; the blur under which a word sees lightness and cont
 LIGHTNESS_UNIT, CONTRAST_UNIT = np.float32(150), np.float32(45)  # L; what weighs as much as a whole descriptor
 WORD_DIMENSIONS = 130
 HEIGHTS, LIGHTNESSES = (0.1, 0.5, 0.9), (15.0, 50.0, 85.0)  # of the kinds of place: share of the height; L
+HEIGHTS_AND_TONES = len(HEIGHTS) * len(LIGHTNESSES)
+PALETTE = "palette of the scene"
 AROUND = 3  # cells; a place is of the kinds of the words on it, and of those around it
 HALF = (  # kept and stored on float16 values
-    "centres", "pooled_basis", "scene_basis", "landmarks", "inputs_basis", "word_classes", "layout",
+    "centres", "pooled_basis", "scene_basis", "landmarks", "inputs_basis", "word_classes", "layout", "simple_layout",
 )  # fmt: skip
 
 
@@ -64,6 +66,7 @@ class Vocabulary:
 
 def word_descriptors(L: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, Grid]:
     """Return what words are made of: SIFT faded out where it is flat, lightness, contrast; (rows, cols, 130)."""
+    L = even_tones(L)
     sift, energies, grid = dense_sift(L, settings.step, (settings.word_bin_size,), settings.smoothing)
     fade = energies / (energies + np.float32(FLAT_ENERGY))
     mean, deviation = local_moments(L, (LIGHTNESS_SCALE,), grid)
@@ -149,6 +152,7 @@ class SceneModel:
     inputs_mean (M + Q,), inputs_basis (M + Q, I) : principal components of kernel and scene components together.
     word_classes (K, C) : 1 where a word is of the class.
     layout (9 + 2 C, I + 1, 2), mean_ab (2,) : ridge from kinds of place and the scene's inputs to a, b.
+    simple_layout (9, I + 1, 2) : the same from height and lightness alone.
     """
 
     centres: np.ndarray
@@ -163,6 +167,7 @@ class SceneModel:
     inputs_basis: np.ndarray
     word_classes: np.ndarray
     layout: np.ndarray
+    simple_layout: np.ndarray
     mean_ab: np.ndarray
 
     @property
@@ -177,7 +182,7 @@ class SceneModel:
     @property
     def n_features(self) -> int:
         """How many columns `transform` gives."""
-        return self.pooled_basis.shape[1] + 4
+        return sum(scene_groups(self).values())
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FeatureSettings) -> SceneModel:
@@ -201,7 +206,8 @@ class SceneModel:
             "inputs_mean": (sum(landmarks + reduced),),
             "inputs_basis": (sum(landmarks + reduced), *inputs),
             "word_classes": (words, *classes),
-            "layout": (len(HEIGHTS) * len(LIGHTNESSES) + 2 * sum(classes), sum(inputs) + 1, 2),
+            "layout": (HEIGHTS_AND_TONES + 2 * sum(classes), sum(inputs) + 1, 2),
+            "simple_layout": (HEIGHTS_AND_TONES, sum(inputs) + 1, 2),
             "mean_ab": (2,),
         }
         for name, shape in wanted.items():
@@ -210,14 +216,11 @@ class SceneModel:
         return cls(**{name: arrays[name].astype(np.float32) for name in wanted})
 
     def transform(self, L: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-        """Return the scene's features of every grid point of L (h, w): (rows, cols, P + 4), by `scene_groups`."""
+        """Return the scene's features of every grid point of L (h, w): (rows, cols, P + 22), by `scene_groups`."""
         return self.features(assign_words(L, self.vocabulary, settings), settings)
 
-    def features(self, words: Words, settings: FeatureSettings, layout: np.ndarray | None = None) -> np.ndarray:
-        """Return the pooled words of every grid point, reduced; its chroma by the layout; the photo's tint.
-
-        `layout` is that of another fold, if given.
-        """
+    def features(self, words: Words, settings: FeatureSettings) -> np.ndarray:
+        """Return the same of a photo's words: those pooled around, reduced; chroma by both layouts; the palette."""
         rows, cols = words.indices.shape[:2]
         pooled = np.zeros((rows, cols, self.pooled_basis.shape[1]), np.float32)
         bases = np.split(np.ascontiguousarray(self.pooled_basis), len(settings.pooled_radii))
@@ -225,10 +228,12 @@ class SceneModel:
             pooled_projection(words.indices, words.weights, basis, radius, pooled)
         pooled -= self.pooled_mean @ self.pooled_basis
         inputs = self.inputs(self.components(words)[None])[0]
-        of_kinds = np.einsum("i,kic->kc", inputs, self.layout if layout is None else layout)
-        chroma = (kinds_of_places(words, self.word_classes) @ of_kinds + self.mean_ab).reshape(rows, cols, 2)
-        tint = np.broadcast_to(chroma.mean(axis=(0, 1)), (rows, cols, 2))
-        return np.concatenate([pooled, chroma, tint], axis=2, dtype=np.float32)
+        kinds = kinds_of_places(words, self.word_classes)
+        expected, palette = (np.einsum("i,kic->kc", inputs, one) for one in (self.layout, self.simple_layout))
+        chroma = np.concatenate([kinds @ expected, kinds[:, :HEIGHTS_AND_TONES] @ palette], axis=1)
+        chroma = (chroma + np.tile(self.mean_ab, 2)).reshape(rows, cols, 4)
+        everywhere = np.broadcast_to(palette.ravel(), (rows, cols, palette.size))
+        return np.concatenate([pooled, chroma, everywhere], axis=2, dtype=np.float32)
 
     def describe(self, L: np.ndarray, settings: FeatureSettings) -> np.ndarray:
         """Return the principal components (Q,) of the scene descriptor of a lightness image (h, w)."""
@@ -261,4 +266,9 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def scene_groups(model: SceneModel) -> dict[str, int]:
     """Return the kinds of feature that `SceneModel.transform` gives and how many columns each has, in order."""
-    return {"words around": model.pooled_basis.shape[1], "layout of the scene": 2, "tint of the scene": 2}
+    return {"words around": model.pooled_basis.shape[1], "layout of the scene": 4, PALETTE: 2 * HEIGHTS_AND_TONES}
+
+
+def columns_seen(channel: str, columns: int, model: SceneModel | None) -> int:
+    """Return how many of the leading columns the regressor of a channel sees: a does better without the palette."""
+    return columns - scene_groups(model)[PALETTE] if channel == "a" and model is not None else columns

@@ -95,12 +95,12 @@ class TrainingSettings:
     samples_per_photo: int = _in(120, 1, 100000)
     copies: int = _in(3, 0, 100)
     sample_budget: int = _in(2_000_000, 1)
-    epochs: int = _in(4, 1, 1000)
+    epochs: int = _in(3, 1, 1000)
     samples_seen: int = _in(60_000, 0)
     batch_size: int = _in(1024, 1, 65536)
     learning_rate: float = _in(1e-3, 1e-08, 1)
     weight_decay: float = _in(0.5, 0, 100)
-    input_noise: float = _in(0.05, 0, 10)
+    input_noise: float = _in(0.1, 0, 10)
     held_out: float = _in(0.1, 0, 0.9)
     patience: int = _in(3, 1, 1000)
     folds: int = _in(5, 2, 100)
@@ -113,10 +113,12 @@ class RegressorSettings:
 
     spread : standard deviation of each unit's pre-activation at the start.
     average : decay of the running average of the weights, per batch; 0 keeps the last weights.
+    mirrored : whether a prediction is the mean of those for the photo and for its mirror image, at twice the time.
     """
 
     spread: float = _in(1.6, 0.001, 100)
     average: float = _in(0.0, 0, 0.9999)
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)

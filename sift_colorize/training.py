@@ -17,7 +17,7 @@ from .confidence import Confidence, ErrorRidge, errors
 from .network import CHANNELS, Network
 from .reference import SHARD_PHOTOS, Progress, ReferenceSet, Source, call_assign, call_sample
 from .samples import Sampling, unpacked
-from .scene import SceneModel, Words
+from .scene import SceneModel, Words, columns_seen
 from .settings import Settings
 from .trainer import Trainer
 
@@ -28,14 +28,15 @@ CONFIDENCE_SAMPLES = 300_000  # at most, of those that the networks learned from
 
 @dataclass(frozen=True)
 class SceneState:
-    """The scene model with its out-of-fold layouts; None and nothing where there is none."""
+    """The scene model, and for each fold the one that had no part in its photos; None and nothing without one."""
 
     model: SceneModel | None = None
-    out_of_fold: np.ndarray | tuple = ()
+    out_of_fold: tuple[SceneModel, ...] = ()
 
     @property
     def digest(self) -> str:
-        return digest_of(self.model.to_arrays() if self.model else None, self.out_of_fold)
+        layouts = [(model.layout, model.simple_layout) for model in self.out_of_fold]
+        return digest_of(self.model.to_arrays() if self.model else None, layouts)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class ShardPlan:
         return digest_of(*parts)
 
 
-def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 3):
+def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 4):
     """Learned stage: the samples of some photos with all their features; `key` stands for the rest.
 
     Returns
@@ -73,8 +74,8 @@ def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings,
             assigned = call_assign(
                 cache, source, plan.word_features, plan.sampling, scene.model.vocabulary, scene.model.vocabulary.digest
             )
-            layout = None if fold < 0 else scene.out_of_fold[fold]
-            columns.append(_scene_columns(samples, assigned, scene.model, layout, settings))
+            model = scene.model if fold < 0 else scene.out_of_fold[fold]
+            columns.append(_scene_columns(samples, assigned, model, settings))
         X.append(np.concatenate(columns, axis=1))
         ab.append(samples["ab"])
     both = np.concatenate([np.concatenate(X), np.concatenate(ab)], axis=1, dtype=np.float64)
@@ -86,13 +87,12 @@ def _scene_columns(
     samples: dict[str, np.ndarray],
     assigned: list[Words],
     model: SceneModel,
-    layout: np.ndarray | None,
     settings: Settings,
 ) -> np.ndarray:
-    """Return the scene's features of a photo's samples; `layout` is that of the other folds, for a training photo."""
+    """Return the scene's features of a photo's samples."""
     columns = []
     for copy, stored in enumerate(assigned):
-        features = model.features(unpacked(stored), settings.features, layout)
+        features = model.features(unpacked(stored), settings.features)
         columns.append(features.reshape(-1, features.shape[2])[samples["point"][samples["copy"] == copy]])
     return np.concatenate(columns).astype(np.float16)
 
@@ -199,7 +199,7 @@ def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: C
     def blocks():
         for _ in range(repeats):
             for X, ab in plan.training.blocks(order):
-                yield X, ab[:, column]
+                yield X[:, : trainer.network.n_features], ab[:, column]
 
     loss = trainer.run(blocks()) * trainer.network.y_scale**2
     network = trainer.result().rounded()
@@ -229,7 +229,7 @@ def learn_confidence(
     def seen(shards: Shards, every: int):
         for X, ab in shards.blocks():
             X = X[::every].astype(np.float32)
-            chroma = np.stack([networks[channel].predict(X) for channel in CHANNELS], axis=1)
+            chroma = np.stack([networks[channel].predict_from(X) for channel in CHANNELS], axis=1)
             yield X, chroma, errors(chroma, ab[::every])
 
     ridge = ErrorRidge(networks)
@@ -256,11 +256,12 @@ def _start(channel: str, plan: TrainingPlan, cache: Cache) -> dict[str, Any]:
     training, regressor = plan.settings.training, plan.settings.regressor
     scaling = call_scaling(cache, plan.training)
     column = CHANNELS.index(channel)
-    x_mean, x_scale = scaling["mean"][:-2], scaling["scale"][:-2]
+    seen = columns_seen(channel, len(scaling["mean"]) - 2, plan.training.scene.model)
+    x_mean, x_scale = scaling["mean"][:seen], scaling["scale"][:seen]
     y_mean, y_scale = scaling["mean"][-2:][column], scaling["scale"][-2:][column]
     X, _ = next(plan.training.blocks(np.random.default_rng([training.seed, 0])))
     network = Network.start(
-        X[:START_SAMPLES].astype(np.float32), y_mean, y_scale,
+        X[:START_SAMPLES, :seen].astype(np.float32), y_mean, y_scale,
         seed=[training.seed, column], spread=regressor.spread, x_mean=x_mean, x_scale=x_scale,
     )  # fmt: skip
     per_epoch = -(-int(scaling["count"]) * _repeats(plan, cache) // training.batch_size)
@@ -296,7 +297,7 @@ def _error(network: Network, shards: Shards, column: int) -> float:
     """Return the mean squared error over the shards' samples, or NaN if there are none."""
     total, count = 0.0, 0
     for X, ab in shards.blocks():
-        difference = network.predict(X.astype(np.float32)) - ab[:, column]
+        difference = network.predict_from(X.astype(np.float32)) - ab[:, column]
         total, count = total + float(np.dot(difference, difference)), count + len(X)
     return total / count if count else float("nan")
 

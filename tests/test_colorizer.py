@@ -77,6 +77,17 @@ def test_the_same_bytes_twice_and_after_loading(package_photos):
     np.testing.assert_array_equal(first, sift_colorize.load(path).colorize(grey))
 
 
+def test_mirrored_predictions_of_a_mirrored_photo_are_mirrored(package_photos):
+    colorizer = Colorizer.load(model()[1])
+    L = np.ascontiguousarray(package_photos["chelsea"][:65:, :97, 0].astype(np.float32) / 2.55)  # a symmetric grid
+    one = colorizer.predict(L)[0]
+    regressor = replace(colorizer.settings.regressor, mirrored=True)
+    colorizer.settings = replace(colorizer.settings, regressor=regressor)
+    both, mirrored = (colorizer.predict(np.ascontiguousarray(picture))[0] for picture in (L, L[:, ::-1]))
+    np.testing.assert_allclose(mirrored[:, ::-1], both, atol=1e-4)
+    assert np.abs(both - one).max() > 1e-3
+
+
 def test_saving_what_was_loaded_gives_the_same_file(tmp_path):
     path = model()[1]
     sift_colorize.load(path).save(tmp_path / "again.safetensors")
@@ -92,10 +103,10 @@ def test_a_full_size_model_is_small_enough(tmp_path):
     colorizer.reference_["photos"] = [row] * 3000
     colorizer.reference_scenes_ = np.zeros((3000, SCENE_COMPONENTS), np.float32)
     full = {"landmarks": (256, 80), "scene_basis": (1536, 80), "inputs_mean": (336,), "inputs_basis": (336, 96),
-            "layout": (33, 97, 2)}  # fmt: skip
+            "layout": (33, 97, 2), "simple_layout": (9, 97, 2)}  # fmt: skip
     colorizer.scene_ = replace(colorizer.scene_, **{name: np.zeros(shape) for name, shape in full.items()})
     colorizer.save(tmp_path / "large.safetensors")
-    assert colorizer.scene_.centres.shape == (384, 130) and colorizer.scene_.n_features == 100
+    assert colorizer.scene_.centres.shape == (384, 130) and colorizer.scene_.n_features == 118
     assert colorizer.confidence_ is not None
     assert (tmp_path / "large.safetensors").stat().st_size <= 1.7e6
 
@@ -134,8 +145,8 @@ def test_knobs_out_of_range_are_refused(knob):
 def test_untrained_and_absent_models():
     with pytest.raises(InputError, match="learned nothing"):
         Colorizer().colorize(np.zeros((4, 4), np.uint8))
-    with pytest.raises(ModelError, match="no model in the package"):
-        sift_colorize.load()
+    with pytest.raises(ModelError, match="nowhere"):
+        sift_colorize.load("nowhere.safetensors")
 
 
 def test_grey_photos_teach_nothing(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sift_colorize._kernels import words as kernels
 from sift_colorize.checks import ModelError
 from sift_colorize.color import rgb_to_lab
-from sift_colorize.features import coarsening, extract, feature_groups, local_moments, resize, working_shape
+from sift_colorize.features import coarsening, even_tones, extract, feature_groups, local_moments, resize, working_shape
 from sift_colorize.learn_scene import RIDGES, LayoutRidge, Moments, WordColours, learn_words
 from sift_colorize.scene import (
     BANDS,
@@ -43,7 +43,8 @@ def some_model(rng, n_words=8, settings=SMALL):
         "centres": (n_words, 130), "bandwidth": (), "pooled_mean": (radii * n_words,),
         "pooled_basis": (radii * n_words, 5), "scene_mean": (scene,), "scene_basis": (scene, 4),
         "landmarks": (landmarks, 4), "gamma": (), "inputs_mean": (landmarks + 4,), "inputs_basis": (landmarks + 4, 3),
-        "word_classes": (n_words, classes), "layout": (9 + 2 * classes, 4, 2), "mean_ab": (2,),
+        "word_classes": (n_words, classes), "layout": (9 + 2 * classes, 4, 2), "simple_layout": (9, 4, 2),
+        "mean_ab": (2,),
     }  # fmt: skip
     arrays = {name: np.asarray(rng.random(shape), np.float16).astype(np.float32) for name, shape in shapes.items()}
     return SceneModel(**arrays)
@@ -218,6 +219,13 @@ def test_layout_ridge_learns_and_leaves_folds_out():
     np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
 
 
+def test_a_layout_of_the_first_kinds_alone_is_what_they_give_by_themselves():
+    z, g, y, folds, _ = some_places(np.random.default_rng(2))
+    part, alone = summed(z, g, y, folds).solve(2), summed(z, g[..., :2], y, folds).solve()
+    for one, two in zip(part, alone, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
 def test_layout_of_noise_is_the_mean():
     rng = np.random.default_rng(1)
     z, g, _, folds, _ = some_places(rng)
@@ -256,7 +264,7 @@ def test_scene_model_survives_its_arrays_and_refuses_others():
     L = rng.random((64, 96), np.float32) * 100
     again = SceneModel.from_arrays(model.to_arrays(), SMALL)
     np.testing.assert_array_equal(model.transform(L, SMALL), again.transform(L, SMALL))
-    assert model.transform(L, SMALL).shape[2] == model.n_features == sum(scene_groups(model).values()) == 9
+    assert model.transform(L, SMALL).shape[2] == model.n_features == sum(scene_groups(model).values()) == 27
     arrays = model.to_arrays()
     with pytest.raises(ModelError, match="landmarks"):
         SceneModel.from_arrays({k: v for k, v in arrays.items() if k != "landmarks"}, SMALL)
@@ -284,3 +292,30 @@ def test_features_of_some_points_are_those_of_all():
 )
 def test_the_grid_is_coarser_where_the_photo_was_enlarged(shape, wanted):
     assert coarsening(shape, 384) == wanted
+
+
+@pytest.mark.parametrize(("lift", "gain"), [(35, 0.5), (0, 0.6), (20, 0.8), (-10, 1.1)])
+def test_a_faded_or_dark_print_has_the_tones_that_it_had(package_photos, lift, gain):
+    for photo in package_photos.values():
+        L = rgb_to_lab(photo[::3, ::3])[..., 0]
+        inside = np.clip(L, 12, 95)  # so that nothing is cut off
+        np.testing.assert_allclose(even_tones(lift + gain * inside), even_tones(inside), atol=1.5)
+
+
+def test_even_tones_keep_what_is_usual_and_do_not_make_something_of_nothing():
+    rng = np.random.default_rng(0)
+    L = rng.uniform(4, 96, (50, 60)).astype(np.float32)
+    np.testing.assert_allclose(even_tones(L), L, atol=1.5)
+    for level in (0, 40, 100):
+        flat = np.full((20, 30), level, np.float32)
+        assert np.ptp(even_tones(flat)) == 0 and abs(even_tones(flat)[0, 0] - level) <= 5
+        assert even_tones(np.clip(flat + rng.standard_normal((20, 30), np.float32) * 0.1, 0, 100)).std() <= 0.35
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 99), st.floats(0, 100), st.floats(0, 100))
+def test_even_tones_stay_in_range_and_in_order(seed, one, other):
+    L = np.random.default_rng(seed).uniform(min(one, other), max(one, other), (9, 7)).astype(np.float32)
+    even = even_tones(L)
+    assert even.dtype == np.float32 and even.min() >= 0 and even.max() <= 100
+    assert (np.diff(even.ravel()[np.argsort(L, axis=None)]) >= 0).all()
