@@ -222,7 +222,7 @@ class Colorizer:
         """
         X, grid = self.features(L, coarser)
         chroma = self.chroma(X.reshape(-1, X.shape[2])).reshape(grid.rows, grid.cols, 2)
-        if self.settings.regressor.mirrored:  # its grid lies as this one does, to a pixel
+        if self.settings.refinement.mirrored:  # its grid lies as this one does, to a pixel
             X, _ = self.features(np.ascontiguousarray(L[:, ::-1]), coarser)
             chroma = (chroma + self.chroma(X.reshape(-1, X.shape[2])).reshape(chroma.shape)[:, ::-1]) / 2
         return chroma, grid

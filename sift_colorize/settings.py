@@ -113,12 +113,10 @@ class RegressorSettings:
 
     spread : standard deviation of each unit's pre-activation at the start.
     average : decay of the running average of the weights, per batch; 0 keeps the last weights.
-    mirrored : whether a prediction is the mean of those for the photo and for its mirror image, at twice the time.
     """
 
     spread: float = _in(1.6, 0.001, 100)
     average: float = _in(0.0, 0, 0.9999)
-    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +124,7 @@ class RefinementSettings:
     """Module 4.
 
     method : "guided" or "as_published".
+    mirrored : whether what is refined is the mean of the predictions for the photo and its mirror image.
     radius, smoothness : px at working size, and Lab units; window and edge threshold of the guided upsampling.
     vivid : factor on the predicted chroma; 0 means: chosen when the model is calibrated.
     vivid_cost : dB that the chosen vividness may cost against the factor of the least error.
@@ -133,6 +132,7 @@ class RefinementSettings:
     """
 
     method: str = _of("guided", "as_published")
+    mirrored: bool = False
     radius: int = _in(16, 0, 512)
     smoothness: float = _in(4.0, 0.001, 1000)
     vivid: float = _in(0.0, 0, 10)

@@ -81,8 +81,8 @@ def test_mirrored_predictions_of_a_mirrored_photo_are_mirrored(package_photos):
     colorizer = Colorizer.load(model()[1])
     L = np.ascontiguousarray(package_photos["chelsea"][:65:, :97, 0].astype(np.float32) / 2.55)  # a symmetric grid
     one = colorizer.predict(L)[0]
-    regressor = replace(colorizer.settings.regressor, mirrored=True)
-    colorizer.settings = replace(colorizer.settings, regressor=regressor)
+    refinement = replace(colorizer.settings.refinement, mirrored=True)
+    colorizer.settings = replace(colorizer.settings, refinement=refinement)
     both, mirrored = (colorizer.predict(np.ascontiguousarray(picture))[0] for picture in (L, L[:, ::-1]))
     np.testing.assert_allclose(mirrored[:, ::-1], both, atol=1e-4)
     assert np.abs(both - one).max() > 1e-3
