@@ -17,6 +17,7 @@ from .settings import FeatureSettings
 from .sift import Grid, dense_sift
 
 TONES = 400  # bins of lightness
+DARK, LIGHT = 18.0, 75.0  # L
 
 
 def working_shape(shape: tuple[int, ...], working_size: int) -> tuple[int, int]:
@@ -44,16 +45,21 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def even_tones(L: np.ndarray) -> np.ndarray:
-    """Return a lightness image (h, w) float32 with its tones stretched to the usual range, as all features see it.
+    """Return a lightness image (h, w) float32 without the pallor of a faded or dark print, as all features see it.
 
-    One per cent of the pixels comes to lie below 5 and one above 95: a faded print or a dark one looks as it did. The
-    stretch is threefold at most, so that what is flat stays flat.
+    Where the darkest per cent is lighter than DARK, or the lightest is darker than LIGHT, tones are stretched until
+    they are not; threefold at most, so that what is flat stays flat. Three photos of four are left as they are: a
+    stretch of all to one range would take from every scene what its tones tell (R² of a and b fell by 0.03).
     """
     count = cv2.calcHist([L], [0], None, [TONES], [0.0, 100.0 + 100.0 / TONES]).ravel()
     share = np.cumsum(count) / L.size
     low, high = (np.searchsorted(share, part) * (100.0 / TONES) for part in (0.01, 0.99))
-    gain = min(90.0 / max(high - low, 1e-3), 3.0)
-    middle = 50.0 if gain < 3.0 else min(max((low + high) / 2, 5 + 1.5 * (high - low)), 95 - 1.5 * (high - low))
+    if low <= DARK and high >= LIGHT:
+        return L
+    darkest, lightest = min(low, DARK), max(high, LIGHT)
+    gain = min((lightest - darkest) / max(high - low, 1e-3), 3.0)
+    half = gain * (high - low) / 2
+    middle = np.clip((low + high) / 2, darkest + half, lightest - half) if gain == 3.0 else (darkest + lightest) / 2
     return np.clip((L - np.float32((low + high) / 2)) * np.float32(gain) + np.float32(middle), 0, 100)
 
 

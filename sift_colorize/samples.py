@@ -92,7 +92,7 @@ def _aged(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def sample_photo(
-    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 4
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 5
 ) -> dict[str, np.ndarray]:
     """Raw stage: features and true chroma at random grid points of a photo and its copies.
 
