@@ -281,7 +281,8 @@ def _inputs(both: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     moments = Moments(both.shape[1])
     moments.add(both)
     mean, basis = moments.components(max(1, min(n, moments.count // IMAGES_A_COMPONENT)))
-    return mean, rounded(basis / max(float(((both - mean) @ basis[:, 0]).std()), 1e-6))
+    spread = float(((both - mean) @ basis[:, 0]).std())
+    return mean, rounded(basis / (spread if spread > 1e-3 else 1.0))  # one photo has none
 
 
 def _summed_places(model: SceneModel, photos: ReferenceSet, vocabulary: Vocabulary, folds: int) -> LayoutRidge:

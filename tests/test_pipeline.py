@@ -381,7 +381,7 @@ def test_info_of_a_model(run, model):
     said = json.loads(run("info", model, "--json").stdout)
     assert said["photos"] == 3 and said["digest"] == files.content_digest(model)
     assert said["settings_changed"]["features.words"] == 16 and "training.seed" not in said["settings_changed"]
-    assert said["features"] == tiny.model()[0].networks_["a"].n_features
+    assert said["features"] == sum(tiny.model()[0].groups.values())
     assert said["bytes"] == model.stat().st_size
     text = run("info", model).stdout
     assert said["digest"] in text and "features.words = 16" in text and str(said["features"]) in text

@@ -25,10 +25,12 @@ from sift_colorize.scene import (
     BANDS,
     HEIGHTS,
     LIGHTNESSES,
+    PALETTE,
     SceneModel,
     Vocabulary,
     Words,
     assign_words,
+    columns_seen,
     kinds_of_places,
     scene_descriptor,
     scene_groups,
@@ -280,6 +282,15 @@ def test_scene_model_survives_its_arrays_and_refuses_others():
         SceneModel.from_arrays({k: v for k, v in arrays.items() if k != "landmarks"}, SMALL)
     with pytest.raises(ModelError, match="mean_ab"):
         SceneModel.from_arrays(arrays | {"mean_ab": np.zeros(3, np.float32)}, SMALL)
+
+
+def test_the_network_of_a_does_not_see_the_palette():
+    model = some_model(np.random.default_rng(0))
+    groups = scene_groups(model)
+    assert list(groups)[-1] == PALETTE  # the last columns, so that what is seen are leading ones
+    columns = 30 + sum(groups.values())
+    assert columns_seen("b", columns, model) == columns == columns_seen("a", columns, model) + groups[PALETTE]
+    assert columns_seen("a", 30, None) == 30
 
 
 def test_fewer_descriptors_than_words():
