@@ -1,9 +1,8 @@
 """Speed and memory beside the peers, in one run: ``python -m benchmarks.speed [--photos FOLDER] [--only …] [--toy]``.
 
 Each figure is a ratio of two calls that were timed in turn on the same number of threads: one, unless a row says
-otherwise. The pictures are made from a photo inside scikit-image, enlarged; without `--model` the model is the default
-one with the full number of features, taught in a moment by the photos inside packages, that one among them. Only `fit`
-is timed on a folder of one's own.
+otherwise. The pictures are made from a photo inside scikit-image, enlarged, and coloured by the model in the package.
+Only `fit` is timed on a folder of one's own.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.machine import compare, limit, row, show, slope, write
+from sift_colorize.colorizer import PACKAGED_MODEL
 
 BIN_SIZE, STEP = 4, 4
 FEATURES = 400
@@ -51,27 +50,12 @@ class Bench:
     toy: bool
     photos: Path | None
     most: int
-    own_model: Path | None
+    model: Path
     folder: Path
 
     @property
     def repeats(self) -> int:
         return 1 if self.toy else 7
-
-    @cached_property
-    def model(self) -> Path:
-        """A model of the packaged default settings, with all features."""
-        if self.own_model:
-            return self.own_model
-        from sift_colorize.bundled import bundled_photos
-        from sift_colorize.colorizer import Colorizer
-        from sift_colorize.settings import load_settings
-
-        changes = ["features.words_from=1", "training.epochs=1", "training.samples_seen=1000", "training.held_out=0"]
-        settings = load_settings("default", changes)
-        path = self.folder / "model.safetensors"
-        Colorizer(settings).fit(bundled_photos()).save(path)
-        return path
 
     def colorizer(self):
         from sift_colorize.colorizer import load
@@ -401,7 +385,7 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="small sizes, once each: to see that it runs")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--photos", type=Path, help="colour photos that `fit` is timed on; else some made here")
-    parser.add_argument("--model", type=Path, help="a model of the default settings; else one is made here")
+    parser.add_argument("--model", type=Path, default=PACKAGED_MODEL)
     parser.add_argument("--most", type=int, default=20_000, help="photos that `fit` is timed on, made by repeating")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "speed.json")
     options = parser.parse_args()
