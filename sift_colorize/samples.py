@@ -58,7 +58,7 @@ def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling,
     """Yield (L, ab) of the photo itself and of each augmented copy, at working size.
 
     A copy is cut out (56…100 % of each side), mirrored or not, its tones bent, and it takes its lightness from the
-    photo's luma half of the time, since a grey photo may be either. One in three is soft and grainy.
+    photo's luma half of the time, since a grey photo may be either. One in three is aged.
     """
     yield lab[..., 0], lab[..., 1:]
     grey = lightness(luma(np.clip(rgb, 0, 1)))
@@ -85,14 +85,15 @@ def _bend_tones(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _aged(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return L as a poor print has it: soft, and grainy."""
-    soft = cv2.GaussianBlur(L, (0, 0), rng.uniform(0.3, 2.0))
+    """Return L as an old print has it: black lifted, soft, and grainy."""
+    black = np.float32(rng.uniform(0, 30))
+    soft = cv2.GaussianBlur(black + (1 - black / 100) * L, (0, 0), rng.uniform(0.3, 2.0))
     grain = np.float32(rng.uniform(0, 5)) * rng.standard_normal(L.shape, np.float32)
     return np.clip(soft + grain, 0, 100)
 
 
 def sample_photo(
-    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 6
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 7
 ) -> dict[str, np.ndarray]:
     """Raw stage: features and true chroma at random grid points of a photo and its copies.
 
@@ -146,7 +147,7 @@ def assign_photo(
     sampling: Sampling,
     vocabulary: Vocabulary,
     vocabulary_digest: str,
-    version: int = 6,
+    version: int = 7,
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)

@@ -20,7 +20,7 @@ import numpy as np
 from ._kernels.words import nearest_words, pooled_histograms, pooled_projection, word_histograms
 from .caching import digest_of
 from .checks import ModelError
-from .features import even_tones, local_moments
+from .features import lightened, local_moments
 from .settings import FeatureSettings
 from .sift import Grid, dense_sift
 
@@ -66,7 +66,7 @@ class Vocabulary:
 
 def word_descriptors(L: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, Grid]:
     """Return what words are made of: SIFT faded out where it is flat, lightness, contrast; (rows, cols, 130)."""
-    L = even_tones(L)
+    L = lightened(L)
     sift, energies, grid = dense_sift(L, settings.step, (settings.word_bin_size,), settings.smoothing)
     fade = energies / (energies + np.float32(FLAT_ENERGY))
     mean, deviation = local_moments(L, (LIGHTNESS_SCALE,), grid)
