@@ -13,7 +13,7 @@ from sift_colorize.color import luma
 from sift_colorize.colorizer import PACKAGED_MODEL, Colorizer
 from sift_colorize.evaluate import triple
 from sift_colorize.explain import explain_file
-from sift_colorize.sheet import contact_sheet
+from sift_colorize.sheet import draw_sheet
 
 DOCS = Path(__file__).parent.parent / "docs"
 CROPS = {"china.jpg": (120, 380), "chelsea.png": (90, 160), "coffee.png": (120, 220)}  # top left corner
@@ -40,9 +40,8 @@ def main() -> None:
     colorizer = Colorizer.load(options.model)
     paths = bundled_photos()
     triples = [triple(colorizer, path) for path in paths]
-    contact_sheet(
-        triples, options.out / "landscape.jpg", "coloured by the model in the package, which saw none of them"
-    )
+    note = "coloured by the model in the package, which has seen none of them"
+    draw_sheet(triples, note).save(options.out / "landscape.jpg", quality=75)
     crops(colorizer, paths).save(options.out / "crops.jpg", quality=90)
     china = next(path for path in paths if path.name == "china.jpg")
     explain_file(colorizer, china, options.out / "explanation.jpg")
