@@ -233,12 +233,15 @@ def test_colorize_a_tree(run, tmp_path, model):
     assert len(result.stderr.splitlines()) == 1  # the failure
 
 
-def test_the_model_is_looked_for_in_this_folder(run, tmp_path, model):
+def test_the_model_of_this_folder_comes_before_that_in_the_package(run, tmp_path, model):
     (photo,) = tiny.save_photos(tmp_path, 1)
-    assert_one_error(run("colorize", photo), 2, "model", "fit")
+    assert run("colorize", photo, "-o", "packaged/").exit_code == 0
     Path("model.safetensors").write_bytes(model.read_bytes())
-    result = run("colorize", photo)
-    assert result.exit_code == 0 and Path("colorized/photo0.png").exists()
+    assert run("colorize", photo).exit_code == 0
+    wanted = Colorizer.load(model).colorize(read(photo).pixels)
+    np.testing.assert_array_equal(read("colorized/photo0.png").pixels, wanted)
+    assert (read("packaged/photo0.png").pixels != wanted).any()
+    assert_one_error(run("colorize", photo, "-m", "nope.safetensors"), 2, "nope", "fit")
 
 
 def test_a_dry_run_writes_nothing_and_needs_no_model(run, tmp_path):
