@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sift_colorize.bundled import bundled_photos
 from sift_colorize.caching import Cache
 from sift_colorize.color import lightness, rgb_to_lab
 from sift_colorize.colorizer import Colorizer
@@ -45,6 +46,7 @@ HELD_OUT = 0.15
 THUMBNAIL = 16  # px; two photos whose grey thumbnails correlate above ALIKE are near-duplicates
 ALIKE = 0.95
 CROP = 160  # px, side of the crops of the fixed camera
+CAMERAS = ("china.jpg", "coffee.png")
 
 
 @dataclass(frozen=True)
@@ -147,21 +149,19 @@ def crops(photo: np.ndarray, area: tuple[slice, slice], count: int, folder: Path
         yield path
 
 
-def fixed_camera(photo: Path, colorizer: Colorizer, settings: Settings, folder: Path) -> list[dict[str, Any]]:
-    """Return the charts of a fixed camera: areas apart, and the upper bound where they are one."""
+def fixed_camera(photo: Path, colorizer: Colorizer, settings: Settings, folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield the charts of a fixed camera: areas apart, and the upper bound where they are one."""
     pixels = np.asarray(Image.open(photo).convert("RGB"))
     width = pixels.shape[1]
     everything, left, right = (
         (slice(None), columns) for columns in (slice(None), slice(0, width // 2), slice(width // 2, None))
     )
-    rows = []
     cases = (("areas apart", left, right), ("same area (upper bound)", everything, everything))
     for title, taught, judged in cases:
         place = folder / f"{photo.stem} {title}"
         reference = [look(colorizer, path) for path in crops(pixels, taught, 50, place / "taught", 1)]
         held = [look(colorizer, path) for path in crops(pixels, judged, 12, place / "judged", 2)]
-        rows += chart(f"fixed camera, {photo.stem}: {title}", reference, held, settings, folder / "cache")
-    return rows
+        yield chart(f"fixed camera, {photo.stem}: {title}", reference, held, settings, folder / "cache")
 
 
 def draw(rows: list[dict[str, Any]], target: Path) -> None:
@@ -210,23 +210,29 @@ def main() -> None:
     settings = load_settings("default")
     paths = find(options.photos)
     looks = list(progress(in_workers(look, [(colorizer, path) for path in paths], 2, chunk=8), len(paths), "looking"))
-    rows = []
     with tempfile.TemporaryDirectory() as spare:
-        cache = options.cache or Path(spare) / "cache"
-        for number, group in enumerate(clusters(looks), 1):
-            if options.sheets:
-                sheet(group, options.sheets / f"group {number}.jpg")
-            reference, held = parted(group)
-            rows += chart(f"group {number} ({len(group)} photos)", reference, held, settings, cache)
-        camera = replace(settings, features=replace(settings.features, working_size=CROP))
-        for name in ("china.jpg", "coffee.png"):
-            from sift_colorize.bundled import bundled_photos
+        folder = Path(spare)
+        charts = _charts(
+            looks, colorizer, settings, options.cache or folder / "cache", folder / "camera", options.sheets
+        )
+        rows: list[dict[str, Any]] = []
+        for chart_rows in charts:
+            rows += chart_rows
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+            draw(rows, options.output.with_suffix(".png"))
 
-            photo = next(path for path in bundled_photos() if path.name == name)
-            rows += fixed_camera(photo, colorizer, camera, Path(spare) / "camera")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
-    draw(rows, options.output.with_suffix(".png"))
+
+def _charts(looks, colorizer: Colorizer, settings: Settings, cache: Path, camera: Path, sheets: Path | None):
+    """Yield the rows of each chart."""
+    for number, group in enumerate(clusters(looks), 1):
+        if sheets:
+            sheet(group, sheets / f"group {number}.jpg")
+        yield chart(f"group {number} ({len(group)} photos)", *parted(group), settings, cache)
+    small = replace(settings, features=replace(settings.features, working_size=CROP))
+    for photo in bundled_photos():
+        if photo.name in CAMERAS:
+            yield from fixed_camera(photo, colorizer, small, camera)
 
 
 if __name__ == "__main__":
