@@ -18,7 +18,7 @@ from .confidence import Confidence
 from .features import coarsening, extract, feature_groups, resize, working_shape
 from .files import find
 from .modelfile import load_model, save_model
-from .network import CHANNELS, Network
+from .network import CHANNELS, Network, predict_chroma
 from .refine import refine, upsample
 from .scene import SceneModel, columns_seen, scene_groups
 from .settings import Settings
@@ -245,7 +245,7 @@ class Colorizer:
 
     def chroma(self, X: np.ndarray) -> np.ndarray:
         """Return a and b (N, 2) that the networks say of features (N, D)."""
-        return np.stack([self.networks_[channel].predict_from(X) for channel in CHANNELS], axis=1)
+        return predict_chroma(self.networks_, X)
 
     def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
         """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,15 @@ from .color import luma
 from .colorizer import Colorizer
 from .evaluate import protocol_photo
 from .features import resize, working_shape
-from .files import write_bytes
 from .refine import paint
-from .sheet import FORMATS, GAP, INK, MARGIN, PALE, SMALL, TEXT
+from .sheet import FORMATS, GAP, INK, MARGIN, PALE, SMALL, TEXT, write_picture
 from .threads import one_thread
 
 NEIGHBOURS = 6
 PANEL = 320  # px, long side of each picture in the figure
 BAR = 22  # px, height of a bar with its gap
 LINE = 1.5  # of the type's size
-SWATCH_L = 60.0  # lightness under which a mean chroma is shown
+SWATCH = 138  # grey code under which a mean chroma is shown
 
 
 @dataclass(frozen=True)
@@ -138,13 +136,11 @@ def explain_file(colorizer: Colorizer, path: str | Path, out: str | Path) -> Exp
     StorageError
         If the disk refuses.
     """
-    kind = FORMATS[check_choice(Path(out).suffix.lower(), "the figure's suffix", FORMATS)]
+    check_choice(Path(out).suffix.lower(), "the figure's suffix", FORMATS)
     if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise InputError(f"'{out}' is the photo itself, and is not overwritten; choose another name with -o")
     explanation = explain(colorizer, protocol_photo(path))
-    buffer = io.BytesIO()
-    draw(explanation, Path(path).name).save(buffer, kind, **({"quality": 92} if kind != "PNG" else {}))
-    write_bytes(out, buffer.getbuffer(), "choose another place with -o")
+    write_picture(draw(explanation, Path(path).name), out, "choose another place with -o")
     return explanation
 
 
@@ -179,7 +175,7 @@ def draw(explanation: Explanation, title: str = "") -> Image.Image:
         pen.text((left + round(room * share) + GAP, y + SMALL), label, PALE, small, anchor="ls")
     for row, neighbour in enumerate(e.neighbours):
         y = top + GAP + row * BAR
-        colour = paint(np.full((1, 1), round(SWATCH_L * 2.3), np.uint8), np.array(neighbour.ab), keep="lightness")
+        colour = paint(np.full((1, 1), SWATCH, np.uint8), np.array(neighbour.ab), keep="lightness")
         pen.rectangle((middle, y + 2, middle + 2 * SMALL, y + SMALL), fill=tuple(int(v) for v in colour[0, 0]))
         text = f"{_printable(neighbour.name)[:48]}  distance {neighbour.distance:.2f}"
         pen.text((middle + 2 * SMALL + GAP, y + SMALL), text, INK, small, anchor="ls")

@@ -317,6 +317,11 @@ class Network:
         return Network.from_arrays(self.to_arrays(dtype))
 
 
+def predict_chroma(networks: Mapping[str, Network], X: np.ndarray) -> np.ndarray:
+    """Return a and b (N, 2) that a network for each says of features (N, D)."""
+    return np.stack([networks[channel].predict_from(X) for channel in CHANNELS], axis=1)
+
+
 def safe_scale(X: np.ndarray) -> np.ndarray:
     """Return each column's standard deviation, or 1 where the column is constant but for rounding."""
     X = np.asarray(X, np.float64)

@@ -42,13 +42,18 @@ def contact_sheet(triples: Sequence[Triple], path: str | Path, note: str = "") -
     StorageError
         If the disk refuses.
     """
-    suffix = check_choice(Path(path).suffix.lower(), "the contact sheet's suffix", FORMATS)
+    check_choice(Path(path).suffix.lower(), "the contact sheet's suffix", FORMATS)
     if not triples:
         raise InputError("a contact sheet of no photos was asked for; wanted is at least one")
-    options = {"quality": 92} if suffix != ".png" else {}
+    write_picture(draw_sheet(triples, note), path, "choose another place with --sheet")
+
+
+def write_picture(picture: Image.Image, path: str | Path, hint: str) -> None:
+    """Write a drawn picture in the format of its suffix, one of FORMATS, whole or not at all."""
+    kind = FORMATS[Path(path).suffix.lower()]
     buffer = io.BytesIO()
-    draw_sheet(triples, note).save(buffer, FORMATS[suffix], **options)
-    write_bytes(path, buffer.getbuffer(), "choose another place with --sheet")
+    picture.save(buffer, kind, **({"quality": 92} if kind != "PNG" else {}))
+    write_bytes(path, buffer.getbuffer(), hint)
 
 
 def draw_sheet(triples: Sequence[Triple], note: str = "") -> Image.Image:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .caching import Cache, digest_of
 from .confidence import Confidence, ErrorRidge, errors
-from .network import CHANNELS, Network
+from .network import CHANNELS, Network, predict_chroma
 from .reference import SHARD_PHOTOS, Progress, ReferenceSet, Source, call_assign, call_sample
 from .samples import Sampling, unpacked
 from .scene import SceneModel, Words, columns_seen
@@ -229,7 +229,7 @@ def learn_confidence(
     def seen(shards: Shards, every: int):
         for X, ab in shards.blocks():
             X = X[::every].astype(np.float32)
-            chroma = np.stack([networks[channel].predict_from(X) for channel in CHANNELS], axis=1)
+            chroma = predict_chroma(networks, X)
             yield X, chroma, errors(chroma, ab[::every])
 
     ridge = ErrorRidge(networks)
