@@ -69,7 +69,7 @@ def test_a_sky_is_blue_above_and_grass_is_green_below(landscape):
     assert top[1] < 0 < bottom[1] and bottom[0] < 3
 
 
-def test_it_beats_one_flat_tint_on_a_photo_that_it_never_saw(landscape):
+def test_it_beats_grey_on_a_photo_that_it_never_saw(landscape):
     china = next(path for path in bundled_photos() if path.name == "china.jpg")
     row, _ = score_photo(landscape, protocol_photo(china), "lightness")
     assert row["psnr"] > row["baselines"]["grey"]
