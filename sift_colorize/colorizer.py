@@ -13,9 +13,9 @@ import numpy as np
 from .baselines import Baselines
 from .caching import Cache, temporary_cache
 from .checks import InputError, ModelError, check_number, check_picture
-from .color import lightness, luma, white_point
+from .color import luma, white_point
 from .confidence import Confidence
-from .features import coarsening, extract, feature_groups, resize, working_shape
+from .features import coarsening, extract, feature_groups, lightness_at_work, resize
 from .files import find
 from .modelfile import load_model, save_model
 from .network import CHANNELS, Network, predict_chroma
@@ -106,14 +106,14 @@ class Colorizer:
         StorageError
             If the cache's disk refuses.
         """
-        from . import reference, training
+        from . import learn_scene, reference, training
 
         white_point(self.settings.color.white_point)
         paths = find(photos, recursive)
         sources, failures = reference.list_sources(paths)
         with nullcontext(cache) if cache else temporary_cache() as used, one_thread():
             photo_set = reference.ReferenceSet(sources, self.settings, used, jobs, progress)
-            scene = training.SceneState(*photo_set.scene_model())
+            scene = learn_scene.learn_scene(photo_set)
             teach = training.Shards.of(photo_set, photo_set.training, scene)
             check = training.Shards.of(photo_set, photo_set.held_out, scene, held_out=True)
             teach.make(jobs, progress)
@@ -125,8 +125,7 @@ class Colorizer:
             self.baselines_ = Baselines.from_table(photo_set.chroma_table())
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(check)
             self.reference_ = reference.describe(photo_set, MOST_LISTED)
-            listed = [digest for _, digest, *_ in self.reference_["photos"]]
-            self.reference_scenes_ = reference.scenes(photo_set, listed, self.scene_)
+            self.reference_scenes_ = scene.components[photo_set.listed(MOST_LISTED)]
         self.scores_: dict[str, Any] = {}
         self.held_out_ = [source.path for source in photo_set.held_out]
         self.failures_ = failures + photo_set.failures
@@ -250,7 +249,7 @@ class Colorizer:
     def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
         """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
         size = self.settings.features.working_size
-        return np.clip(resize(lightness(grey), working_shape(grey.shape, size)), 0, 100), coarsening(grey.shape, size)
+        return lightness_at_work(grey, size), coarsening(grey.shape, size)
 
     def save(self, path: str | Path) -> None:
         """Write the model file, whole or not at all; raises StorageError."""

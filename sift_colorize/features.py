@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ._kernels import features as kernels
+from .color import lightness, lightness_table
 from .opencv import cv2
 from .settings import FeatureSettings
 from .sift import Grid, dense_sift
@@ -44,6 +46,20 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def lightness_at_work(grey: np.ndarray, working_size: int) -> np.ndarray:
+    """Return the lightness (h, w) float32, 0…100, of grey codes (H, W) at working size.
+
+    It is that of every pixel, resized: large pictures of 8 or 16 bit take one pass for both.
+    """
+    shape = working_shape(grey.shape, working_size)
+    if grey.dtype.kind == "u" and shape[0] <= grey.shape[0] and shape[1] <= grey.shape[1]:
+        L = np.empty(shape, np.float32)
+        kernels.area_means(np.ascontiguousarray(grey), lightness_table(np.iinfo(grey.dtype).max + 1), L)
+    else:
+        L = resize(lightness(grey), shape)
+    return np.clip(L, 0, 100, out=L)
+
+
 def lightened(L: np.ndarray) -> np.ndarray:
     """Return a lightness image (h, w) float32 as all features see it: a dark print as light as it may have been.
 
@@ -51,7 +67,7 @@ def lightened(L: np.ndarray) -> np.ndarray:
     does, by DULL: not from its second number on, wholly from its first; threefold at most. To darken what is pale as
     well would take fog and haze from their scenes: R² of a and b fell by 0.02.
     """
-    count = cv2.calcHist([L], [0], None, [TONES], [0.0, 100.0 + 100.0 / TONES]).ravel()
+    count = np.bincount((L.ravel() * np.float32(TONES / 100)).astype(np.intp))
     lightest = np.searchsorted(np.cumsum(count), 0.99 * L.size) * (100.0 / TONES)
     wanted = lightest + (LIGHTEST - lightest) * np.interp(lightest, DULL, (1, 0))
     if wanted == lightest:
@@ -116,7 +132,8 @@ def local_moments(
     mean, deviation : dicts by σ of (rows, cols) float32
     """
     sigmas = tuple(sorted(set(sigmas)))
-    down, across = _windows(grid, sigmas)
+    (height, width), step = grid.shape, grid.step
+    down, across = _windows(height, step, sigmas).reshape(-1, height), _windows(width, step, sigmas)
     centred = image - np.float32(50)  # squares of small numbers keep more of their digits
     planes = np.concatenate([centred, centred * centred], axis=1)
     strips = (down @ planes).reshape(len(sigmas), grid.rows, 2, -1)
@@ -128,18 +145,18 @@ def local_moments(
     return mean, deviation
 
 
-@lru_cache(maxsize=8)
-def _windows(grid: Grid, sigmas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Gaussian windows at the grid's rows, (sigmas · rows, h), and columns, (sigmas, cols, w).
+@lru_cache(maxsize=128)
+def _windows(length: int, step: int, sigmas: tuple[float, ...]) -> np.ndarray:
+    """Return the weights (sigmas, points, length) of pixels under Gaussians about a grid's points, along one axis.
 
-    Only what is blurred to a grid point is computed: two products with narrow matrices, whatever σ is.
+    Only what is blurred to a grid point is computed: two products with narrow matrices, whatever σ is. The Gaussians
+    are cut at 4 σ; the outer pixels go on beyond the edge.
     """
-    down = [_gaussian(grid.ys, grid.shape[0], sigma) for sigma in sigmas]
-    return np.concatenate(down), np.stack([_gaussian(grid.xs, grid.shape[1], sigma) for sigma in sigmas])
+    points = Grid.make((length, 1), step).ys
+    return np.stack([_gaussian(points, length, sigma) for sigma in sigmas])
 
 
 def _gaussian(points: np.ndarray, length: int, sigma: float) -> np.ndarray:
-    """Return the weights (points, length) of pixels under a Gaussian, cut at 4 σ; the outer pixels go on beyond."""
     reach = max(1, round(4 * sigma))
     bell = np.exp(-0.5 * (np.arange(reach + 1) / max(sigma, 0.01)) ** 2)
     beyond = np.append(np.cumsum(bell[::-1])[::-1], 0.0)  # sums from each distance on

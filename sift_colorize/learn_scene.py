@@ -1,176 +1,226 @@
-"""How a `SceneModel` is learned: words, principal components, layout; all from running sums.
-
-Nothing here grows with the number of photos: each photo is seen once a pass, and leaves its mark in a sum.
-"""
+"""The learned stages that see the whole set before any network does: its visual words, and its scene model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from .scene import Vocabulary, squared_distances
+from .caching import Cache, digest_of
+from .reference import SHARD_PHOTOS, Description, ReferenceSet, Source
+from .samples import Sampling, part_of
+from .scene import (
+    HEIGHTS_AND_TONES,
+    SceneModel,
+    Vocabulary,
+    kernel_inputs,
+    kinds_of_places,
+    pooled_words,
+    scene_descriptor,
+)
+from .scene_sums import (
+    LayoutRidge,
+    Moments,
+    WordColours,
+    batches,
+    choose_landmarks,
+    learn_words,
+    median_distance,
+    rounded,
+)
 
-RIDGES = (0.3, 1.0, 3.0, 10.0)
-CHROMA_UNIT, HEIGHT_UNIT, TONE_UNIT = 12.0, 1 / 1.5, 0.5  # by which words are told apart when they are put in classes
-
-
-def learn_words(descriptors: np.ndarray, n_words: int, seed: int) -> Vocabulary:
-    """Return the `n_words` centres of descriptors (N, 130), or N of them if there are fewer.
-
-    The bandwidth is a quarter of the mean squared distance to the nearest centre.
-    """
-    found, spread = centres(descriptors, n_words, seed)
-    return Vocabulary(found, float(np.float32(max(spread, 1e-6) / 4)))
-
-
-def centres(rows: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, float]:
-    """Return at most n centres of rows (N, D), float32 on float16 values, and the mean squared distance to them.
-
-    Mini-batch k-means (Sculley 2010), scikit-learn's.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        means = MiniBatchKMeans(min(n, len(rows)), batch_size=4096, max_iter=20, n_init=1, random_state=seed).fit(rows)
-    return rounded(means.cluster_centers_), means.inertia_ / len(rows)
-
-
-def rounded(array: np.ndarray) -> np.ndarray:
-    """Return float32 on float16 values: what the model file will hold is what everything after learns from."""
-    return array.astype(np.float16).astype(np.float32)
-
-
-class Moments:
-    """Running mean and covariance of rows (n, D)."""
-
-    def __init__(self, dimensions: int):
-        self.count = 0
-        self.sums = np.zeros(dimensions)
-        self.products = np.zeros((dimensions, dimensions))
-
-    def add(self, rows: np.ndarray) -> None:
-        rows = rows.astype(np.float64)
-        self.count += len(rows)
-        self.sums += rows.sum(0)
-        self.products += rows.T @ rows
-
-    def components(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean (D,) and the first n principal directions (D, ≤ n), each with its largest entry positive."""
-        mean = self.sums / self.count
-        _, vectors = np.linalg.eigh(self.products / self.count - np.outer(mean, mean))
-        vectors = vectors[:, ::-1][:, : min(n, self.count - 1 or 1)]
-        vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-        return mean.astype(np.float32), rounded(vectors)
+VOCABULARY_SAMPLES = 200_000  # descriptors at most that words are learned from
+POOLING_PHOTOS, POOLING_POINTS = 400, 24  # photos, and points of each, that principal components are learned from
+SCENE_PHOTOS = 4096  # photos and copies, at most twice as many, that components, landmarks and classes come from
+IMAGES_A_COMPONENT = 8  # photos and copies that a component of the layout's inputs needs at least
+SHARPNESS = 2.0  # of the kernel between scenes, over the median squared distance of its landmarks
+SCENE_KEYS = (
+    "step", "pooled_radii", "pooled_components", "scene_components", "landmarks", "word_classes", "layout_components",
+)  # fmt: skip
+SCENE_COMPONENTS = 12  # of each photo that a model names, by which it finds the nearest
+IMAGES_AT_ONCE = 256  # whose sums are added up in one product
 
 
-def choose_landmarks(components: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Return at most n rows that stand for all of `components` (N, Q): k-means centres, on float16 values, float64.
+@dataclass(frozen=True)
+class SceneState:
+    """What the set teaches of scenes; a set too small for it has no model.
 
-    Centres serve a kernel better than rows drawn at random do (Zhang, Tsang & Kwok 2008).
-    """
-    return centres(components, n, seed)[0].astype(np.float64)
-
-
-def median_distance(landmarks: np.ndarray) -> float:
-    """Return the median squared distance between landmarks (M, Q); 1 where there is none."""
-    apart = squared_distances(landmarks, landmarks)[np.triu_indices(len(landmarks), 1)]
-    return float(np.median(apart)) if apart.size and np.median(apart) > 0 else 1.0
-
-
-class WordColours:
-    """Running sums of the chroma and height that each of K words is seen with."""
-
-    def __init__(self, n_words: int):
-        self.sums = np.zeros((n_words, 4))  # weight, and weighted a, b, height
-
-    def add(self, indices: np.ndarray, weights: np.ndarray, ab: np.ndarray, heights: np.ndarray) -> None:
-        """Add points: their words and weights (n, N), chroma (n, 2), and height in the photo (n,), 0…1."""
-        values = np.concatenate([np.ones((len(ab), 1)), ab, heights[:, None]], axis=1)
-        for column, weight in zip(indices.T, weights.T, strict=True):
-            np.add.at(self.sums, column, weight[:, None] * values)
-
-    def classes(self, centres: np.ndarray, n: int, seed: int) -> np.ndarray:
-        """Return which of at most n classes each word is of, (K, n) float32 of 0 and 1.
-
-        Words of a class look alike (`centres`, (K, 130)), and are seen with like chroma at like heights.
-        """
-        from sklearn.cluster import KMeans
-
-        weight = self.sums[:, 0]
-        means = self.sums[:, 1:] / np.maximum(weight, 1e-9)[:, None]
-        tones = centres[:, -2:] / TONE_UNIT
-        place = np.concatenate([means[:, :2] / CHROMA_UNIT, means[:, 2:] / HEIGHT_UNIT], axis=1)
-        described = np.concatenate([centres[:, :-2], tones, place], axis=1)
-        found = KMeans(min(n, len(centres)), n_init=3, random_state=seed).fit(described, sample_weight=weight + 1e-6)
-        return np.eye(found.n_clusters, dtype=np.float32)[found.labels_]
-
-
-class LayoutRidge:
-    """Ridge regression of chroma on products of a scene's inputs and the kinds of a place.
-
-    All places of a photo share its inputs z (I,), so it needs of each photo only the mean of g gᵀ and of g (ab − mean)
-    over its places, g (K,) being how much a place is of each kind. Each photo weighs the same. The sums are kept fold
-    by fold, so that out-of-fold weights come from them as well.
+    model : the scene model.
+    out_of_fold : for each fold the model that had no part in its photos.
+    components : (photos, ≤ 12) float32, the first scene components of each training photo, on float16 values.
     """
 
-    def __init__(self, kinds: int, inputs: int, folds: int):
-        self.shape, self.folds = (kinds, inputs), folds
-        size = kinds * inputs
-        self.system = np.zeros((folds, size, size), np.float32)
-        self.targets = np.zeros((folds, size, 2))
-        self.squares = np.zeros((folds, 2))
+    model: SceneModel | None = None
+    out_of_fold: tuple[SceneModel, ...] = ()
+    components: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
-    def add(self, fold: int, z: np.ndarray, gg: np.ndarray, gy: np.ndarray, yy: np.ndarray) -> None:
-        """Add photos of one fold: z (n, I) float32, means of g gᵀ (n, K, K), of g y (n, K, 2) and of y² (n, 2)."""
-        kinds, inputs = self.shape
-        for k in range(kinds):
-            rows = slice(k * inputs, (k + 1) * inputs)
-            pairs = z.T @ (z[:, None, :] * gg[:, k, k:, None]).reshape(len(z), -1)
-            self.system[fold, rows, k * inputs :] += pairs
-            self.system[fold, (k + 1) * inputs :, rows] += pairs[:, inputs:].T
-            self.targets[fold, rows] += z.T @ gy[:, k]
-        self.squares[fold] += yy.sum(0)
-
-    def solve(self, kinds: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return weights (K, I, 2), out-of-fold weights (folds, K, I, 2), and the out-of-fold R² of a and b.
-
-        The ridge of each channel is the one with the least out-of-fold error. Of kinds, only the first may be used.
-        """
-        shape = (kinds or self.shape[0], self.shape[1])
-        own = slice(shape[0] * shape[1])
-        best = [(-np.inf, 0.0, np.zeros(()))] * 2
-        for ridge in RIDGES:
-            found = np.stack([self._solve(ridge, own, fold) for fold in range(self.folds)])
-            error = self.squares.copy()
-            for fold, w in enumerate(found):
-                error[fold] += ((self.system[fold, own, own] @ w - 2 * self.targets[fold, own]) * w).sum(0)
-            r2 = 1 - error.sum(0) / np.maximum(self.squares.sum(0), 1e-12)
-            for channel in (0, 1):
-                if r2[channel] > best[channel][0]:
-                    best[channel] = (r2[channel], ridge, found[..., channel])
-        whole = np.stack([self._solve(best[channel][1], own)[:, channel] for channel in (0, 1)], axis=-1)
-        out_of_fold = np.stack([best[channel][2] for channel in (0, 1)], axis=-1)
-        r2 = np.array([best[channel][0] for channel in (0, 1)])
-        return whole.reshape(*shape, 2), out_of_fold.reshape(self.folds, *shape, 2), r2
-
-    def _solve(self, ridge: float, own: slice = slice(None), left_out: int | None = None) -> np.ndarray:
-        keep = [fold for fold in range(self.folds) if fold != left_out]
-        system = self.system[keep, own, own].sum(0)
-        penalty = np.full((len(system) // self.shape[1], self.shape[1]), ridge, np.float32)
-        penalty[:, -1] = 1e-3  # the constant
-        system[np.diag_indices(len(system))] += penalty.ravel()
-        return np.linalg.solve(system, self.targets[keep, own].sum(0).astype(np.float32))
+    @property
+    def digest(self) -> str:
+        """Stands for the models in the keys of stages."""
+        layouts = [(model.layout, model.simple_layout) for model in self.out_of_fold]
+        return digest_of(self.model.to_arrays() if self.model else None, layouts)
 
 
-def batches(rows: Iterable, size: int) -> Iterable[list]:
-    """Yield lists of at most `size` items."""
-    batch: list = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def learn_scene(photos: ReferenceSet) -> SceneState:
+    """Learn the words and the scene model of a set, and find the words of all its photos."""
+    features, training = photos.settings.features, photos.settings.training
+    if not features.words or len(photos.training) < features.words_from:
+        return SceneState()
+    digests, description = [source.digest for source in photos.training], photos.description
+    vocabulary = photos.cache.call(
+        learn_vocabulary, digests, description.raw_features, description.sampling, features.words, photos,
+        ignore=("photos",),
+    )  # fmt: skip
+    calls = [(source, description, vocabulary) for source in photos.training + photos.held_out]
+    photos.each(_assign, calls, "finding visual words")
+    return photos.cache.call(
+        learn_scene_model, digests, vocabulary.digest, description.word_features, part_of(features, SCENE_KEYS),
+        description.sampling, training.folds, vocabulary, photos, ignore=("vocabulary", "photos"),
+    )  # fmt: skip
+
+
+def _assign(cache: Cache, source: Source, description: Description, vocabulary: Vocabulary) -> None:
+    """Fill the cache with a photo's words, in a worker."""
+    description.words(cache, source, vocabulary)
+
+
+def learn_vocabulary(
+    digests: list[str],
+    features: dict[str, Any],
+    sampling: Sampling,
+    n_words: int,
+    photos: ReferenceSet,
+    version: int = 2,
+) -> Vocabulary:
+    """Learned stage: the visual words of a set; the digests stand for its photos."""
+    share = max(10, VOCABULARY_SAMPLES // len(digests))
+    step = max(1, len(digests) * 10 // VOCABULARY_SAMPLES)
+    descriptors = [photos.samples(source)["words"][:share] for source in photos.training[::step]]
+    return learn_words(np.concatenate(descriptors).astype(np.float32), n_words, sampling.seed)
+
+
+def learn_scene_model(
+    digests: list[str],
+    vocabulary_digest: str,
+    word_features: dict[str, Any],
+    learned: dict[str, Any],
+    sampling: Sampling,
+    folds: int,
+    vocabulary: Vocabulary,
+    photos: ReferenceSet,
+    version: int = 5,
+) -> SceneState:
+    """Learned stage: the scene model of a set, and for each fold the one whose layouts its photos had no part in."""
+    mean_ab = np.mean([photos.tints[source.digest] for source in photos.training], axis=0)
+    pooled_mean, pooled_basis = _pooling(photos, vocabulary, sampling.seed)
+    scenes, colours = _some_scenes(photos, vocabulary)
+    moments = Moments(scenes.shape[1])
+    moments.add(scenes)
+    scene_mean, scene_basis = moments.components(learned["scene_components"])
+    components = (scenes - scene_mean) @ scene_basis
+    landmarks = choose_landmarks(components, learned["landmarks"], sampling.seed)
+    gamma = SHARPNESS / median_distance(landmarks)
+    inputs_mean, inputs_basis = _inputs(kernel_inputs(components, landmarks, gamma), learned["layout_components"])
+    unlearned = SceneModel(
+        centres=vocabulary.centres,
+        bandwidth=np.array(vocabulary.bandwidth, np.float32),
+        pooled_mean=pooled_mean,
+        pooled_basis=pooled_basis,
+        scene_mean=scene_mean,
+        scene_basis=scene_basis,
+        landmarks=landmarks.astype(np.float32),
+        gamma=np.array(gamma, np.float32),
+        inputs_mean=inputs_mean,
+        inputs_basis=inputs_basis,
+        word_classes=colours.classes(vocabulary.centres, learned["word_classes"], sampling.seed),
+        layout=np.zeros(()),
+        simple_layout=np.zeros(()),
+        mean_ab=mean_ab.astype(np.float32),
+    )
+    ridge, shown = _summed_places(unlearned, photos, folds)
+    (layout, layouts, _), (simple, simples, _) = ridge.solve(), ridge.solve(HEIGHTS_AND_TONES)
+    whole = replace(unlearned, layout=rounded(layout), simple_layout=rounded(simple))
+    pairs = zip(layouts, simples, strict=True)
+    out_of_fold = tuple(replace(whole, layout=rounded(one), simple_layout=rounded(two)) for one, two in pairs)
+    return SceneState(whole, out_of_fold, shown)
+
+
+def _some_scenes(photos: ReferenceSet, vocabulary: Vocabulary) -> tuple[np.ndarray, WordColours]:
+    """Return the scene descriptors (n, S) of some photos and their copies, and what colours words are seen with."""
+    colours = WordColours(len(vocabulary.centres))
+    scenes = []
+    copies = 1 + photos.description.sampling.copies
+    for source in photos.training[:: max(1, len(photos.training) * copies // SCENE_PHOTOS)]:
+        samples = photos.samples(source)
+        for copy, words in enumerate(photos.words(source, vocabulary)):
+            scenes.append(scene_descriptor(words, len(vocabulary.centres)))
+            own = samples["copy"] == copy
+            points, (rows, cols, neighbours) = samples["point"][own], words.indices.shape
+            indices, weights = (values.reshape(-1, neighbours)[points] for values in (words.indices, words.weights))
+            colours.add(indices, weights, samples["ab"][own], (points // cols + 0.5) / rows)
+    return np.stack(scenes), colours
+
+
+def _inputs(both: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and principal components of what the layout is linear in, in units of the first one's deviation."""
+    moments = Moments(both.shape[1])
+    moments.add(both)
+    mean, basis = moments.components(max(1, min(n, moments.count // IMAGES_A_COMPONENT)))
+    spread = float(((both - mean) @ basis[:, 0]).std())
+    return mean, rounded(basis / (spread if spread > 1e-3 else 1.0))  # one photo has none
+
+
+def _summed_places(model: SceneModel, photos: ReferenceSet, folds: int) -> tuple[LayoutRidge, np.ndarray]:
+    """Return the sums that both layouts are solved from, and the first scene components of each photo."""
+    ridge = LayoutRidge(HEIGHTS_AND_TONES + 2 * model.word_classes.shape[1], model.inputs_basis.shape[1] + 1, folds)
+    parts = [photos.training[n : n + SHARD_PHOTOS] for n in range(0, len(photos.training), SHARD_PHOTOS)]
+    calls = [([(source, photos.fold(source)) for source in part], photos.description, model) for part in parts]
+    results = photos.progress(photos.cache.map(_places, calls, photos.jobs), len(calls), "learning scenes")
+    shown = []
+
+    def rows() -> Iterator[tuple]:
+        for places, components in results:
+            shown.append(components)
+            yield from places
+
+    for batch in batches(rows(), IMAGES_AT_ONCE):
+        fold, z, gg, gy, yy = (np.stack(column) for column in zip(*batch, strict=True))
+        for one in np.unique(fold):
+            own = fold == one
+            ridge.add(one, z[own], gg[own], gy[own], yy[own])
+    return ridge, rounded(np.concatenate(shown))
+
+
+def _places(cache: Cache, part: list[tuple[Source, int]], description: Description, model: SceneModel):
+    """Return what `LayoutRidge` adds up, of some photos and their copies: fold, inputs, and means over the samples.
+
+    And of each photo itself the first scene components. `part` is of photos and their folds.
+    """
+    rows, shown = [], []
+    for source, fold in part:
+        samples = description.samples(cache, source)
+        for copy, words in enumerate(description.words(cache, source, model.vocabulary)):
+            own = samples["copy"] == copy
+            g = kinds_of_places(words, model.word_classes)[samples["point"][own]]
+            y = samples["ab"][own] - model.mean_ab
+            n = np.float32(len(y))
+            components = model.components(words)
+            if copy == 0:
+                shown.append(components[:SCENE_COMPONENTS])
+            rows.append((fold, model.inputs(components[None])[0], g.T @ g / n, g.T @ y / n, (y * y).sum(0) / n))
+    return rows, np.stack(shown)
+
+
+def _pooling(photos: ReferenceSet, vocabulary: Vocabulary, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and principal components of the pooled words, from a few points of some of the photos."""
+    features, n_words = photos.settings.features, len(vocabulary.centres)
+    moments = Moments(len(features.pooled_radii) * n_words)
+    for source in photos.training[:: max(1, len(photos.training) // POOLING_PHOTOS)]:
+        words = photos.words(source, vocabulary)[0]
+        rng = np.random.default_rng([seed, int(source.digest[:12], 16)])
+        rows, cols = words.indices.shape[:2]
+        points = np.stack([rng.integers(rows, size=POOLING_POINTS), rng.integers(cols, size=POOLING_POINTS)], axis=1)
+        moments.add(pooled_words(words, points, n_words, features))
+    return moments.components(features.pooled_components)

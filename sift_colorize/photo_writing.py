@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from .checks import InputError, PhotoError, check_number, check_picture, nearest
 from .files import SUFFIXES, writing
+from .opencv import cv2
 from .photos import EXIF_IFD, GPS_IFD, OFFSETS, Photo
 
 DEPTHS = {".png": ("uint8", "uint16"), ".tif": ("uint8", "uint16", "float32")}
@@ -112,9 +113,31 @@ def _with_pillow(file: BinaryIO, suffix: str, pixels: np.ndarray, photo: Photo, 
     else:
         name = "JPEG"
         options |= {key: None for key in ("exif", "xmp") if len(options[key] or b"") > JPEG_SEGMENT}
-        options |= {"quality": quality, "subsampling": 0}
     options = {key: value for key, value in options.items() if value is not None}
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, name, **options)
+    if name == "JPEG":
+        _jpeg(file, pixels, quality, options)
+    else:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, name, **options)
+
+
+def _jpeg(file: BinaryIO, pixels: np.ndarray, quality: int, metadata: dict[str, Any]) -> None:
+    """Write the metadata as Pillow puts it into a JPEG, then the pixels as OpenCV codes them, which is faster."""
+    header = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(header, "JPEG", **metadata)
+    coding = (cv2.IMWRITE_JPEG_QUALITY, quality)
+    full_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    _, coded = cv2.imencode(".jpg", bgr, (*coding, *full_chroma))
+    file.write(header.getbuffer()[: _tables_at(header.getbuffer())])
+    file.write(coded[_tables_at(coded) :].data)
+
+
+def _tables_at(jpeg: memoryview | np.ndarray) -> int:
+    """Return where a JPEG's metadata (its APP segments and comments) end, and the tables of its coding begin."""
+    at = 2
+    while jpeg[at + 1] & 0xF0 == 0xE0 or jpeg[at + 1] == 0xFE:
+        at += 2 + int.from_bytes(bytes(jpeg[at + 2 : at + 4]), "big")
+    return at
 
 
 def _png_text(xmp: bytes | None) -> PngImagePlugin.PngInfo:

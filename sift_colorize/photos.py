@@ -83,7 +83,8 @@ def read(path, as_grey: bool = False) -> Photo:
     path : str or Path
         PNG, JPEG, TIFF, WebP, BMP (or GIF), recognised by content. Of several pages the first is read.
     as_grey : bool
-        Give the grey codes alone for pixels: what `Photo.grey` says, in less time and memory.
+        Give the grey codes alone for pixels: what `Photo.grey` says, in less time and memory. Of a JPEG they are the
+        luma that is stored in it, without a way through RGB and back, which would round, and cut what RGB can't hold.
 
     Returns
     -------
@@ -144,7 +145,6 @@ def _decode(data: bytes, as_grey: bool) -> Photo:
         pages = getattr(image, "n_frames", 1)
         if is_png and data[24] == 16:
             return _read_deep_png(image, data, pages)
-        image.load()
         return _read_pillow(image, data, pages, as_grey)
 
 
@@ -160,6 +160,9 @@ def _read_pillow(image, data: bytes, pages: int, as_grey: bool) -> Photo:
         raise _RefusedError(f"has the colour mode {image.mode}, which isn't read; wanted is grey, RGB or CMYK")
     notes = [image.format, MODES[image.mode], "8 bit"]
     icc = image.info.get("icc_profile")
+    if as_grey and image.format == "JPEG" and image.mode == "RGB" and not icc:
+        image.draft("L", None)
+    image.load()
     exif, xmp, dpi = _metadata(image, data)
     alpha = None
     if image.mode != "CMYK":

@@ -20,6 +20,7 @@ from ._kernels import guided
 from ._kernels import palette as palettes
 from ._kernels import refine as kernels
 from .checks import InputError, check_choice, check_number, check_picture
+from .opencv import cv2
 from .palette import constants, palette
 from .settings import RefinementSettings
 
@@ -247,7 +248,9 @@ def _paint(grey: np.ndarray, chroma: Callable, white, knobs: kernels.Knobs) -> n
         L = color.lightness(grey[rows])
         a, b = (np.ascontiguousarray(plane, np.float32) for plane in chroma(rows, L))
         if from_palette:
-            palettes.paint_rows(grey[rows], a, b, palette(white), knobs.vivid, knobs.strength, rgb[rows])
+            planes = np.empty((3, *L.shape), np.uint8)
+            palettes.paint_rows(grey[rows], a, b, palette(white), knobs.vivid, knobs.strength, planes)
+            cv2.merge(planes, rgb[rows])
         else:
             kernels.paint_rows(grey[rows], L, a, b, *constants(white), knobs, rgb[rows])
     return rgb

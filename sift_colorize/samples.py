@@ -70,7 +70,7 @@ def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling,
         part = np.s_[top : top + height, left : left + width]
         L, ab = (grey if rng.random() < 0.5 else lab[..., 0])[part], lab[part][..., 1:]
         if copy % 2 == 0:
-            L, ab = L[:, ::-1], ab[:, ::-1]
+            L, ab = cv2.flip(L, 1), cv2.flip(ab, 1)
         shape = working_shape(L.shape, working_size)
         L, ab = resize(np.ascontiguousarray(L), shape), resize(np.ascontiguousarray(ab), shape)
         L = _bend_tones(np.clip(L, 0, 100), rng)
@@ -93,7 +93,7 @@ def _aged(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def sample_photo(
-    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 7
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 8
 ) -> dict[str, np.ndarray]:
     """Raw stage: features and true chroma at random grid points of a photo and its copies.
 
@@ -107,25 +107,22 @@ def sample_photo(
     -------
     dict
         X (n, D) float16; ab (n, 2) float32, the mean over a cell of the grid; copy (n,), point (n,) index in the
-        copy's grid; tint (copies, 2) each copy's mean ab; table (L_CODES, ROW_CODES, 3) count and sums of a and b
-        of the photo's pixels; words (m, 130) float16, a few descriptors for the vocabulary.
+        copy's grid; tint (2,) the photo's mean ab; table (L_CODES, ROW_CODES, 3) count and sums of a and b of its
+        pixels; words (m, 130) float16, a few descriptors for the vocabulary.
     """
     settings = FeatureSettings(**features)
     rgb, lab = load_lab(path, settings.working_size, sampling.white_point)
-    X, ab, copy_of, points, tints = [], [], [], [], []
+    X, ab, copy_of, points = [], [], [], []
     words = np.empty((0, 0))
     for copy, (L, chroma) in enumerate(copies_of(rgb, lab, digest, sampling, settings.working_size)):
         grid = Grid.make(L.shape, settings.step)
         rng = np.random.default_rng([sampling.seed, 1000 + copy, int(digest[:12], 16)])
         chosen = np.sort(rng.permutation(grid.rows * grid.cols)[: sampling.points])
         described, _ = extract(L, settings, chosen)
-        truth = cv2.blur(chroma, (settings.step, settings.step), borderType=cv2.BORDER_REPLICATE)
-        truth = truth[np.ix_(grid.ys, grid.xs)].reshape(-1, 2)
         X.append(described.astype(np.float16))
-        ab.append(truth[chosen])
+        ab.append(cell_means(chroma, grid, chosen))
         points.append(chosen)
         copy_of.append(np.full(len(chosen), copy))
-        tints.append(cv2.mean(np.ascontiguousarray(chroma))[:2])
         if copy == 0:
             descriptors = word_descriptors(L, settings)[0].reshape(grid.rows * grid.cols, -1)
             words = descriptors[rng.permutation(len(descriptors))[:100]]
@@ -134,10 +131,22 @@ def sample_photo(
         "ab": np.concatenate(ab),
         "copy": np.concatenate(copy_of).astype(np.int16),
         "point": np.concatenate(points).astype(np.int32),
-        "tint": np.array(tints, np.float32),
+        "tint": np.array(cv2.mean(np.ascontiguousarray(lab[..., 1:]))[:2], np.float32),
         "table": chroma_table(lab),
         "words": words.astype(np.float16),
     }
+
+
+def cell_means(image: np.ndarray, grid: Grid, points: np.ndarray) -> np.ndarray:
+    """Return the mean of an image (h, w, C) over the cell around each of `points` (n,), row by row: (n, C).
+
+    A cell is a square of the grid's step; the outer pixels go on beyond the edge.
+    """
+    offsets = np.arange(grid.step) - grid.step // 2
+    height, width = grid.shape
+    ys = np.clip(grid.ys[points // grid.cols, None] + offsets, 0, height - 1)
+    xs = np.clip(grid.xs[points % grid.cols, None] + offsets, 0, width - 1)
+    return image[ys[:, :, None], xs[:, None, :]].mean(axis=(1, 2))
 
 
 def assign_photo(
@@ -147,7 +156,7 @@ def assign_photo(
     sampling: Sampling,
     vocabulary: Vocabulary,
     vocabulary_digest: str,
-    version: int = 7,
+    version: int = 8,
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)

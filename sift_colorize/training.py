@@ -14,9 +14,9 @@ import numpy as np
 
 from .caching import Cache, digest_of
 from .confidence import Confidence, ErrorRidge, errors
+from .learn_scene import SceneState
 from .network import CHANNELS, Network, predict_chroma
-from .reference import SHARD_PHOTOS, Progress, ReferenceSet, Source, call_assign, call_sample
-from .samples import Sampling, unpacked
+from .reference import SHARD_PHOTOS, Description, Progress, ReferenceSet, Source
 from .scene import SceneModel, Words, columns_seen
 from .settings import Settings
 from .trainer import Trainer
@@ -27,35 +27,19 @@ CONFIDENCE_SAMPLES = 300_000  # at most, of those that the networks learned from
 
 
 @dataclass(frozen=True)
-class SceneState:
-    """The scene model, and for each fold the one that had no part in its photos; None and nothing without one."""
-
-    model: SceneModel | None = None
-    out_of_fold: tuple[SceneModel, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        layouts = [(model.layout, model.simple_layout) for model in self.out_of_fold]
-        return digest_of(self.model.to_arrays() if self.model else None, layouts)
-
-
-@dataclass(frozen=True)
 class ShardPlan:
     """Which photos go into one shard, and how they are described; `folds` is −1 for photos held out."""
 
     sources: tuple[Source, ...]
     folds: tuple[int, ...]
-    raw_features: dict[str, Any]
-    word_features: dict[str, Any]
-    sampling: Sampling
+    description: Description
     scene_digest: str
 
     @property
     def key(self) -> str:
         """Stands for the shard's content in the keys of stages: where the photos lie is no part of it."""
         digests = [source.digest for source in self.sources]
-        parts = digests, self.folds, self.raw_features, self.word_features, self.sampling, self.scene_digest
-        return digest_of(*parts)
+        return digest_of(digests, self.folds, self.description, self.scene_digest)
 
 
 def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 4):
@@ -68,14 +52,12 @@ def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings,
     """
     X, ab = [], []
     for source, fold in zip(plan.sources, plan.folds, strict=True):
-        samples = call_sample(cache, source, plan.raw_features, plan.sampling)
+        samples = plan.description.samples(cache, source)
         columns = [samples["X"]]
         if scene.model is not None:
-            assigned = call_assign(
-                cache, source, plan.word_features, plan.sampling, scene.model.vocabulary, scene.model.vocabulary.digest
-            )
+            words = plan.description.words(cache, source, scene.model.vocabulary)
             model = scene.model if fold < 0 else scene.out_of_fold[fold]
-            columns.append(_scene_columns(samples, assigned, model, settings))
+            columns.append(_scene_columns(samples, words, model, settings))
         X.append(np.concatenate(columns, axis=1))
         ab.append(samples["ab"])
     both = np.concatenate([np.concatenate(X), np.concatenate(ab)], axis=1, dtype=np.float64)
@@ -85,14 +67,14 @@ def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings,
 
 def _scene_columns(
     samples: dict[str, np.ndarray],
-    assigned: list[Words],
+    words: list[Words],
     model: SceneModel,
     settings: Settings,
 ) -> np.ndarray:
     """Return the scene's features of a photo's samples."""
     columns = []
-    for copy, stored in enumerate(assigned):
-        features = model.features(unpacked(stored), settings.features)
+    for copy, seen in enumerate(words):
+        features = model.features(seen, settings.features)
         columns.append(features.reshape(-1, features.shape[2])[samples["point"][samples["copy"] == copy]])
     return np.concatenate(columns).astype(np.float16)
 
@@ -112,8 +94,7 @@ class Shards:
         for start in range(0, len(sources), SHARD_PHOTOS):
             part = sources[start : start + SHARD_PHOTOS]
             folds = tuple(-1 if held_out else photos.fold(source) for source in part)
-            described = (photos.raw_features, photos.word_features, photos.sampling)
-            plans.append(ShardPlan(tuple(part), folds, *described, digest))
+            plans.append(ShardPlan(tuple(part), folds, photos.description, digest))
         return cls(plans, scene, photos.settings, photos.cache)
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ import sift_colorize
 from sift_colorize.checks import InputError, ModelError, NoPhotosError, SettingsError
 from sift_colorize.color import luma
 from sift_colorize.colorizer import Colorizer
-from sift_colorize.reference import SCENE_COMPONENTS
+from sift_colorize.learn_scene import SCENE_COMPONENTS
 from sift_colorize.settings import Settings, load_settings
 
 TYPES = (np.uint8, np.uint16, np.float32)

@@ -416,8 +416,9 @@ def test_palettes_are_read_as_their_twin_reads_them(vivid, strength):
     palette = palettes.Palette(0.8, tightness.ravel(), (red << 16 | blue).ravel())
     grey, ab = greys((6, 20), np.uint8), wild((6, 20))
     ab[0, :5] = (0, 0), (30, 0), (-30, 0), (0, 30), (0, -30)
-    rgb = np.empty((6, 20, 3), np.uint8)
-    palettes.paint_rows(grey, ab[..., 0], ab[..., 1], palette, vivid, strength, rgb)
+    planes = np.empty((3, 6, 20), np.uint8)
+    palettes.paint_rows(grey, ab[..., 0], ab[..., 1], palette, vivid, strength, planes)
+    rgb = np.stack(planes, axis=-1)
     assert_same_grey(rgb, grey)
     for at, code in np.ndenumerate(grey):
         a, b = vivid * ab[at].astype(float) * (1, palette.unit)

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from sift_colorize._kernels import words as kernels
 from sift_colorize.checks import ModelError
-from sift_colorize.color import rgb_to_lab
+from sift_colorize.color import lightness, rgb_to_lab
 from sift_colorize.features import (
     LIGHTEST,
     coarsening,
     extract,
     feature_groups,
     lightened,
+    lightness_at_work,
     local_moments,
     resize,
     working_shape,
 )
-from sift_colorize.learn_scene import RIDGES, LayoutRidge, Moments, WordColours, learn_words
 from sift_colorize.scene import (
     BANDS,
     HEIGHTS,
@@ -35,6 +35,7 @@ from sift_colorize.scene import (
     scene_groups,
     word_descriptors,
 )
+from sift_colorize.scene_sums import CONSTANT_RIDGE, RIDGES, LayoutRidge, Moments, WordColours, learn_words
 from sift_colorize.settings import FeatureSettings
 from sift_colorize.sift import Grid
 
@@ -141,6 +142,27 @@ def test_context_of_a_ramp_is_exact_at_its_points():
         np.testing.assert_allclose(deviation[sigma][inner], sigma / 4, atol=0.15)
 
 
+@pytest.mark.kernel
+@settings(deadline=None, max_examples=30)
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.integers(1, 100),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.booleans(),
+)
+def test_lightness_at_working_size_is_that_of_every_pixel_resized(shape, size, dtype, from_a_view):
+    grey = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype)
+    grey = grey.T if from_a_view else grey
+    at_work = lightness_at_work(grey, size)
+    slow_way = resize(lightness(grey), working_shape(grey.shape, size))
+    np.testing.assert_allclose(at_work, np.clip(slow_way, 0, 100), atol=1e-3)
+
+
+def test_lightness_at_working_size_of_floats():
+    grey = np.random.default_rng(0).random((60, 80), np.float32)
+    np.testing.assert_array_equal(lightness_at_work(grey, 40), resize(lightness(grey), (30, 40)))
+
+
 def test_resize_keeps_the_mean_and_the_place():
     rng = np.random.default_rng(0)
     image = rng.random((64, 96), np.float32)
@@ -212,7 +234,7 @@ def test_layout_ridge_is_ridge_regression_on_products():
     z, g, y, folds, _ = some_places(rng)
     products = np.einsum("pnk,pi->pnki", g, z).reshape(g.shape[0] * g.shape[1], -1) / np.sqrt(g.shape[1])
     penalty = np.full((3, 4), RIDGES[1])
-    penalty[:, -1] = 1e-3
+    penalty[:, -1] = CONSTANT_RIDGE
     targets = y.reshape(-1, 2) / np.sqrt(g.shape[1])
     wanted = np.linalg.solve(products.T @ products + np.diag(penalty.ravel()), products.T @ targets)
     np.testing.assert_allclose(summed(z, g, y, folds)._solve(RIDGES[1]), wanted, rtol=1e-3, atol=1e-4)

@@ -125,20 +125,18 @@ def _round(lanes, n, grey, codes):
 
 
 @njit(cache=True, nogil=True)
-def paint_rows(grey, a, b, palette, vivid, strength, rgb):
-    """Paint rows of an 8-bit picture: grey, a and b are (n, W); rgb (n, W, 3) is written."""
-    lanes, codes = np.empty(FIELDS * BLOCK, np.float32), np.empty((3, BLOCK), np.uint8)
+def paint_rows(grey, a, b, palette, vivid, strength, planes):
+    """Paint rows of an 8-bit picture: grey, a and b are (n, W); planes (3, n, W) of red, green and blue are written."""
+    lanes = np.empty(FIELDS * BLOCK, np.float32)
     places, corners = np.empty(BLOCK, np.int32), np.empty(4 * BLOCK, np.int32)
     a_factor, b_factor, strength = np.float32(vivid), np.float32(vivid * palette.unit), np.float32(strength)
     for row in range(grey.shape[0]):
         for first in range(0, grey.shape[1], BLOCK):
             part = slice(first, min(first + BLOCK, grey.shape[1]))
-            n, greys, colours = part.stop - first, grey[row, part], rgb[row, part]
+            n, greys = part.stop - first, grey[row, part]
             _find_hue(lanes, places, n, greys, a[row, part], b[row, part], a_factor, b_factor)
             _look_up_tightness(lanes, places, n, palette.tightness)
             _find_share(lanes, places, n, strength)
             _look_up_colours(corners, places, n, palette.colours)
             _mix(lanes, corners, n)
-            _round(lanes, n, greys, codes)
-            for i in range(n):
-                colours[i, 0], colours[i, 1], colours[i, 2] = codes[0, i], codes[1, i], codes[2, i]
+            _round(lanes, n, greys, planes[:, row, part])

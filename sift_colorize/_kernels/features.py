@@ -1,0 +1,24 @@
+"""Kernel of `features`: the lightness of a large picture at working size."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def area_means(codes, table, out):
+    """Means of table[codes], (H, W), over the area of each pixel of out (h, w); h ≤ H, w ≤ W, none is 0."""
+    (height, width), (rows, cols) = codes.shape, out.shape
+    sums = np.empty(width, np.float32)
+    tall, wide = height / rows, width / cols
+    share_of_area = np.float32(1 / (tall * wide))
+    for i in range(rows):
+        sums[:] = 0
+        for y in range(int(i * tall), min(int(np.ceil((i + 1) * tall)), height)):
+            share = np.float32(min(y + 1.0, (i + 1) * tall) - max(y, i * tall))
+            for x in range(width):
+                sums[x] += share * table[codes[y, x]]
+        for j in range(cols):
+            total = np.float32(0)
+            for x in range(int(j * wide), min(int(np.ceil((j + 1) * wide)), width)):
+                total += np.float32(min(x + 1.0, (j + 1) * wide) - max(x, j * wide)) * sums[x]
+            out[i, j] = total * share_of_area
