@@ -133,10 +133,11 @@ def local_moments(
     """
     sigmas = tuple(sorted(set(sigmas)))
     (height, width), step = grid.shape, grid.step
-    down, across = _windows(height, step, sigmas).reshape(-1, height), _windows(width, step, sigmas)
+    down, first, last = _windows(height, step, sigmas)
+    across, *_ = _windows(width, step, sigmas)
     centred = image - np.float32(50)  # squares of small numbers keep more of their digits
-    planes = np.concatenate([centred, centred * centred], axis=1)
-    strips = (down @ planes).reshape(len(sigmas), grid.rows, 2, -1)
+    strips = np.empty((len(sigmas), grid.rows, 2, width), np.float32)
+    kernels.window_sums(centred, down.reshape(-1, height), first, last, strips.reshape(-1, 2, width))
     mean, deviation = {}, {}
     for sigma, strip, window in zip(sigmas, strips, across, strict=True):
         first, second = np.moveaxis((strip.reshape(2 * grid.rows, -1) @ window.T).reshape(grid.rows, 2, -1), 1, 0)
@@ -146,14 +147,16 @@ def local_moments(
 
 
 @lru_cache(maxsize=128)
-def _windows(length: int, step: int, sigmas: tuple[float, ...]) -> np.ndarray:
-    """Return the weights (sigmas, points, length) of pixels under Gaussians about a grid's points, along one axis.
+def _windows(length: int, step: int, sigmas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Gaussian windows about a grid's points along one axis, and where each begins and ends.
 
-    Only what is blurred to a grid point is computed: two products with narrow matrices, whatever σ is. The Gaussians
-    are cut at 4 σ; the outer pixels go on beyond the edge.
+    They are weights (sigmas, points, length) of pixels, cut at 4 σ; the outer pixels go on beyond the edge. Only what
+    is blurred to a grid point is computed: sums under these windows, first down the columns, then across.
     """
     points = Grid.make((length, 1), step).ys
-    return np.stack([_gaussian(points, length, sigma) for sigma in sigmas])
+    windows = np.stack([_gaussian(points, length, sigma) for sigma in sigmas])
+    within = windows.reshape(-1, length) > 0
+    return windows, within.argmax(axis=1), length - within[:, ::-1].argmax(axis=1)
 
 
 def _gaussian(points: np.ndarray, length: int, sigma: float) -> np.ndarray:

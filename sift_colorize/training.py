@@ -23,7 +23,7 @@ from .trainer import Trainer
 
 GROUP_SHARDS = 8  # shards that are shuffled together in memory
 START_SAMPLES = 4096
-CONFIDENCE_SAMPLES = 300_000  # at most, of those that the networks learned from
+CONFIDENCE_SAMPLES = 150_000  # at most, of those that the networks learned from
 
 
 @dataclass(frozen=True)

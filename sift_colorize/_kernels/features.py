@@ -1,4 +1,4 @@
-"""Kernel of `features`: the lightness of a large picture at working size."""
+"""Kernels of `features`: the lightness of a large picture at working size, and sums under windows."""
 
 import numpy as np
 from numba import njit
@@ -22,3 +22,21 @@ def area_means(codes, table, out):
             for x in range(int(j * wide), min(int(np.ceil((j + 1) * wide)), width)):
                 total += np.float32(min(x + 1.0, (j + 1) * wide) - max(x, j * wide)) * sums[x]
             out[i, j] = total * share_of_area
+
+
+@njit(cache=True, nogil=True)
+def window_sums(image, weights, first, last, out):
+    """out (K, 2, w): sums of the rows of image (h, w), and of their squares, under K windows.
+
+    weights (K, h) float32, of which those outside first…last − 1 (K,) are 0.
+    """
+    for k in range(weights.shape[0]):
+        sums, squares = out[k, 0], out[k, 1]
+        sums[:] = 0
+        squares[:] = 0
+        for y in range(first[k], last[k]):
+            weight, row = weights[k, y], image[y]
+            for x in range(image.shape[1]):
+                weighted = weight * row[x]
+                sums[x] += weighted
+                squares[x] += weighted * row[x]
