@@ -27,6 +27,7 @@ from .threads import one_thread
 
 PARTS = (*CHANNELS, "confidence", "scene", "baselines", "reference")  # of a model file, before the dot of a name
 PACKAGED_MODEL = Path(__file__).parent / "models" / "landscape.safetensors"  # docs/landscape.md tells of it
+USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
 MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
 
 
@@ -132,10 +133,11 @@ class Colorizer:
         return self
 
     def _calibrate(self, shards) -> float:
-        """Return the largest vividness, 1…1.5, that costs at most `vivid_cost` dB against the best on photos held out.
+        """Return the largest vividness, up to 1.5, that costs at most `vivid_cost` dB against the best on other photos.
 
         The squared error is a parabola in the factor s on the predicted chroma p of the true t:
         E(s) = s² Σp² − 2s Σpt + Σt², least at s₀ = Σpt/Σp²; the answer is where it has risen by the cost above that.
+        Of few photos held out s₀ is little more than chance: `USUAL` joins it with the weight of `USUAL_PHOTOS`.
         """
         pp = pt = tt = 0.0
         for X, ab in shards.blocks():
@@ -143,12 +145,12 @@ class Colorizer:
                 p, t = self.networks_[channel].predict_from(X.astype(np.float32)).astype(np.float64), ab[:, column]
                 pp, pt, tt = pp + float(p @ p), pt + float(p @ t), tt + float(t @ t)
         if pp == 0:
-            return 1.0
-        best = pt / pp
-        least = tt - pt * best
+            return USUAL
+        count = sum(len(plan.sources) for plan in shards.plans)
+        best = (count * pt / pp + USUAL_PHOTOS * USUAL) / (count + USUAL_PHOTOS)
+        least = tt - 2 * best * pt + best**2 * pp
         allowed = least * (10 ** (self.settings.refinement.vivid_cost / 10) - 1)
-        crossing = best + np.sqrt(max(allowed, 0) / pp)
-        return float(np.clip(round(crossing, 3), 1, 1.5))
+        return float(np.clip(round(best + np.sqrt(max(allowed, 0) / pp), 3), 0.5, 1.5))
 
     def colorize(self, array, vivid: float | None = None, strength: float = 1.0, keep: str | None = None) -> np.ndarray:
         """Put colour into a picture.

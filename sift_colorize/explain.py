@@ -87,8 +87,8 @@ def explain(colorizer: Colorizer, array) -> Explanation:
     small = resize(grey, working_shape(grey.shape, min(size, max(grey.shape))))
     small = np.clip(np.rint(small * scale), 0, 255).astype(np.uint8)
     with one_thread():
-        L_work, _ = colorizer.at_work(small)
-        X, _ = colorizer.features(L_work)
+        L_work, coarser = colorizer.at_work(small)
+        X, _ = colorizer.features(L_work, coarser)
         flat = X.reshape(-1, X.shape[2])
         shifts = _shifts(colorizer, flat)
         neighbours = _neighbours(colorizer, L_work)

@@ -65,7 +65,7 @@ class FeatureSettings:
     energy: bool = True
     position: bool = True
     words: int = _in(384, 0, 4096)
-    words_from: int = _in(50, 1)
+    words_from: int = _in(16, 1)
     word_bin_size: int = _in(6, 2, 64)
     word_neighbours: int = _in(4, 1, 64)
     pooled_radii: tuple[int, ...] = _in((24, 72), 1, 2048)

@@ -1,6 +1,7 @@
 """The chain: arrays in, arrays out, and what is refused."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tiny import model, save_photos
 import sift_colorize
 from sift_colorize.checks import InputError, ModelError, NoPhotosError, SettingsError
 from sift_colorize.color import luma
-from sift_colorize.colorizer import Colorizer
+from sift_colorize.colorizer import USUAL, Colorizer
 from sift_colorize.learn_scene import SCENE_COMPONENTS
 from sift_colorize.settings import Settings, load_settings
 
@@ -189,3 +190,28 @@ def test_the_published_pipeline_runs(tmp_path):
     assert colorizer.networks_["a"].n_features == 129
     grey = grey_of((40, 50), np.uint8)
     np.testing.assert_array_equal(luma(colorizer.colorize(grey)), grey)
+
+
+def calibrated(photos, factor, cost=0.0):
+    """The vividness found on so many photos whose chroma is `factor` times the predicted one."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4000, 2)).astype(np.float32)
+    held_out = SimpleNamespace(
+        blocks=lambda: [(X, factor * X + 0.1 * rng.standard_normal(X.shape))] if photos else [],
+        plans=[SimpleNamespace(sources=(None,) * photos)],
+    )
+    colorizer = Colorizer(load_settings("default", [f"refinement.vivid_cost={cost}"]))
+    colorizer.networks_ = {
+        channel: SimpleNamespace(predict_from=lambda X, column=column: X[:, column])
+        for column, channel in enumerate("ab")
+    }
+    return colorizer._calibrate(held_out)
+
+
+def test_vividness_is_that_of_the_least_error_on_many_photos_and_the_usual_one_on_few():
+    assert calibrated(5000, 1.2) == pytest.approx(1.2, abs=0.01)
+    assert calibrated(0, 1.2) == USUAL
+    few = [calibrated(photos, 1.2) for photos in (1, 5, 20, 100)]
+    assert USUAL < few[0] < few[1] < few[2] < few[3] < 1.2
+    assert calibrated(5000, 1.2, cost=0.01) > 1.2
+    assert calibrated(5000, 0.1) == 0.5 and calibrated(5000, 9) == 1.5
