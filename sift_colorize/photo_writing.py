@@ -126,6 +126,7 @@ def _jpeg(file: BinaryIO, pixels: np.ndarray, quality: int, metadata: dict[str, 
     Image.new("RGB", (1, 1)).save(header, "JPEG", **metadata)
     coding = (cv2.IMWRITE_JPEG_QUALITY, quality)
     full_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    pixels = np.ascontiguousarray(pixels)
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     _, coded = cv2.imencode(".jpg", bgr, (*coding, *full_chroma))
     file.write(header.getbuffer()[: _tables_at(header.getbuffer())])
