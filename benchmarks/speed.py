@@ -344,7 +344,7 @@ def _make_photos(folder: Path) -> None:
 
 
 def fit(bench: Bench) -> Rows:
-    """A whole `fit` beside an epoch of the fusion CNN on as many photos; and how it grows with them."""
+    """A whole `fit` beside an epoch of the fusion CNN on as many photos; and how the default grows with them."""
     count = 50 if bench.toy else len(list(bench.photos.iterdir())) if bench.photos else 60
     counts = [50] if bench.toy else [n for n in (50, 300) if n < count] + [count]
     options = ["-p", "smoke"] if bench.toy else []
@@ -362,13 +362,17 @@ def fit(bench: Bench) -> Rows:
         figures = {"ours": points[-1][1], "peer": epoch, "ours_mb": points[-1][2], "peer_measured_steps": steps}
         yield row("whole fit, 2 cores", f"{count} photos", figures, "epoch of the fusion CNN", "s", 4)
     if len(points) > 1:
-        yield from _growth("default", points)
-    if not bench.toy and bench.photos:
-        counts = [n for n in (60, 1000, 5000, 20_000) if n <= bench.most]
-        yield from _growth("smoke", [[n, *run_fit(bench, subset(bench, n), "-p", "smoke")] for n in counts])
+        yield from _slopes("default", points)
 
 
-def _growth(pipeline: str, points: list[list[float]]) -> Rows:
+def growth(bench: Bench) -> Rows:
+    """How `fit -p smoke` grows with photos far beyond those there are: they are repeated, with other digests."""
+    counts = [] if bench.toy else [n for n in (60, 1000, 5000, 20_000) if n <= bench.most]
+    if counts:
+        yield from _slopes("smoke", [[n, *run_fit(bench, subset(bench, n), "-p", "smoke")] for n in counts])
+
+
+def _slopes(pipeline: str, points: list[list[float]]) -> Rows:
     counts, times, peaks = zip(*points, strict=True)
     size, more = f"{counts[0]}…{counts[-1]} photos", {"points": points, "columns": ["photos", "s", "peak MB"]}
     for what, costs in (("time", times), ("memory", peaks)):  # a slope of 0 has no ratio
@@ -376,7 +380,8 @@ def _growth(pipeline: str, points: list[list[float]]) -> Rows:
 
 
 SECTIONS: dict[str, Callable[[Bench], Rows]] = {
-    section.__name__: section for section in (sift, networks, refinement, chain, startup, pixels, scan, folder, fit)
+    section.__name__: section
+    for section in (sift, networks, refinement, chain, startup, pixels, scan, folder, fit, growth)
 }
 
 
@@ -386,7 +391,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--photos", type=Path, help="colour photos that `fit` is timed on; else some made here")
     parser.add_argument("--model", type=Path, default=PACKAGED_MODEL)
-    parser.add_argument("--most", type=int, default=20_000, help="photos that `fit` is timed on, made by repeating")
+    parser.add_argument("--most", type=int, default=20_000, help="photos that the growth of `fit` is followed to")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "speed.json")
     options = parser.parse_args()
     cv2.setNumThreads(1)

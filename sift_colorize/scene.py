@@ -179,11 +179,6 @@ class SceneModel:
         arrays = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
         return {name: array.astype(np.float16) if name in HALF else array for name, array in arrays.items()}
 
-    @property
-    def n_features(self) -> int:
-        """How many columns `transform` gives."""
-        return sum(scene_groups(self).values())
-
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], settings: FeatureSettings) -> SceneModel:
         """Return the model of `to_arrays`, or raise ModelError if an array is missing or does not fit."""

@@ -14,6 +14,7 @@ from sift_colorize.checks import InputError, ModelError, NoPhotosError, Settings
 from sift_colorize.color import luma
 from sift_colorize.colorizer import USUAL, Colorizer
 from sift_colorize.learn_scene import SCENE_COMPONENTS
+from sift_colorize.scene import scene_groups
 from sift_colorize.settings import Settings, load_settings
 
 TYPES = (np.uint8, np.uint16, np.float32)
@@ -107,7 +108,7 @@ def test_a_full_size_model_is_small_enough(tmp_path):
             "layout": (33, 97, 2), "simple_layout": (9, 97, 2)}  # fmt: skip
     colorizer.scene_ = replace(colorizer.scene_, **{name: np.zeros(shape) for name, shape in full.items()})
     colorizer.save(tmp_path / "large.safetensors")
-    assert colorizer.scene_.centres.shape == (384, 130) and colorizer.scene_.n_features == 118
+    assert colorizer.scene_.centres.shape == (384, 130) and sum(scene_groups(colorizer.scene_).values()) == 118
     assert colorizer.confidence_ is not None
     assert (tmp_path / "large.safetensors").stat().st_size <= 1.7e6
 
