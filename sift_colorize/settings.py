@@ -116,7 +116,7 @@ class RegressorSettings:
     """
 
     spread: float = _in(1.6, 0.001, 100)
-    average: float = _in(0.0, 0, 0.9999)
+    average: float = _in(0.999, 0, 0.9999)
 
 
 @dataclass(frozen=True)
