@@ -85,15 +85,15 @@ def _bend_tones(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _aged(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return L as an old print has it: black lifted, soft, and grainy."""
-    black = np.float32(rng.uniform(0, 30))
-    soft = cv2.GaussianBlur(black + (1 - black / 100) * L, (0, 0), rng.uniform(0.3, 2.0))
+    """Return L as an old print has it: black lifted, white dulled, soft, and grainy."""
+    black, white = np.float32(rng.uniform(0, 30)), np.float32(rng.uniform(85, 100))
+    soft = cv2.GaussianBlur(black + (white - black) / 100 * L, (0, 0), rng.uniform(0.3, 2.0))
     grain = np.float32(rng.uniform(0, 5)) * rng.standard_normal(L.shape, np.float32)
     return np.clip(soft + grain, 0, 100)
 
 
 def sample_photo(
-    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 9
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 10
 ) -> dict[str, np.ndarray]:
     """Raw stage: features and true chroma at random grid points of a photo and its copies.
 
@@ -156,7 +156,7 @@ def assign_photo(
     sampling: Sampling,
     vocabulary: Vocabulary,
     vocabulary_digest: str,
-    version: int = 9,
+    version: int = 10,
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)
