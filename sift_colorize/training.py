@@ -23,7 +23,7 @@ from .trainer import Trainer
 
 GROUP_SHARDS = 8  # shards that are shuffled together in memory
 START_SAMPLES = 4096
-CONFIDENCE_SAMPLES = 150_000  # at most, of those that the networks learned from
+CONFIDENCE_SAMPLES = 300_000  # at most, of those that the networks learned from
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: C
 
 
 def learn_confidence(
-    key: str, plan: TrainingPlan, networks: dict[str, Network], cache: Cache, version: int = 1
+    key: str, plan: TrainingPlan, networks: dict[str, Network], cache: Cache, version: int = 2
 ) -> Confidence | None:
     """Learned stage: what tells the expected error of both networks; None where no photo was held out.
 
