@@ -48,8 +48,8 @@ def test_a_print_of_the_same_photo_gets_nearly_the_same_colours(landscape, kind)
                 landscape.predict(np.clip(picture, 0, 100).astype(np.float32))[0] for picture in (L, PRINTS[kind](L))
             )
             moved.append(np.hypot(*np.moveaxis(other - ab, 2, 0)).mean())
-    # On landscapes the mean is below 4 (benchmarks/README.md). Of these seven a rocket at night looks, faded, as in fog,
-    # and moves by 11.
+    # On landscapes the mean is below 4 (benchmarks/README.md). Of these seven one, a rocket at night, looks as in fog
+    # when it is faded, and moves by 11.
     assert np.median(moved) <= 4 and np.mean(moved) <= 4.5
 
 
