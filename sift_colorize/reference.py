@@ -16,7 +16,7 @@ import numpy as np
 from .caching import Cache
 from .checks import ColorizeError, NoPhotosError
 from .files import content_digest
-from .samples import RAW_KEYS, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo, unpacked
+from .samples import L_CODES, RAW_KEYS, ROW_CODES, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo, unpacked
 from .scene import Vocabulary, Words
 from .settings import Settings
 
@@ -135,7 +135,10 @@ class ReferenceSet:
 
     def chroma_table(self) -> np.ndarray:
         """Return the sum of the training photos' tables of chroma by lightness and row."""
-        return np.sum([self.samples(source)["table"] for source in self.training], axis=0)
+        total = np.zeros((L_CODES, ROW_CODES, 3))
+        for source in self.training:
+            total += self.samples(source)["table"]
+        return total
 
     def fold(self, source: Source) -> int:
         """Return the fold of a photo: by its digest, so that copies and reruns agree."""
