@@ -38,7 +38,10 @@ PRINTS = {
 }
 
 
-@pytest.mark.parametrize("kind", PRINTS)
+ROCKET = pytest.mark.xfail(strict=True, reason="4.1: a rocket at night, faded, looks as in fog, and moves by 11")
+
+
+@pytest.mark.parametrize("kind", [pytest.param("faded", marks=ROCKET), "dark", "grainy", "blurred"])
 def test_a_print_of_the_same_photo_gets_nearly_the_same_colours(landscape, kind):
     moved = []
     with one_thread():
@@ -48,9 +51,7 @@ def test_a_print_of_the_same_photo_gets_nearly_the_same_colours(landscape, kind)
                 landscape.predict(np.clip(picture, 0, 100).astype(np.float32))[0] for picture in (L, PRINTS[kind](L))
             )
             moved.append(np.hypot(*np.moveaxis(other - ab, 2, 0)).mean())
-    # On landscapes the mean is below 4 (benchmarks/README.md). Of these seven one, a rocket at night, looks as in fog
-    # when it is faded, and moves by 11.
-    assert np.median(moved) <= 4 and np.mean(moved) <= 4.5
+    assert np.mean(moved) <= 4
 
 
 def test_it_is_small_whole_and_knows_its_errors(landscape):
