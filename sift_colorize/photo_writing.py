@@ -80,6 +80,8 @@ def write(path, photo: Photo, quality: int = 95) -> None:
             _tiff(file, pixels, photo, icc)
         elif pixels.dtype == np.uint16:
             _deep_png(file, pixels, photo, icc)
+        elif suffix in (".jpg", ".jpeg"):
+            _jpeg(file, pixels, _metadata(photo, icc), quality)
         else:
             _with_pillow(file, suffix, pixels, photo, icc, quality)
 
@@ -99,31 +101,27 @@ def _obstacle(suffix: str, photo: Photo) -> str:
     return ""
 
 
-def _with_pillow(file: BinaryIO, suffix: str, pixels: np.ndarray, photo: Photo, icc: bytes | None, quality: int):
+def _metadata(photo: Photo, icc: bytes | None) -> dict[str, Any]:
+    """Return what there is beside the pixels, as Pillow takes it."""
     exif = b"Exif\0\0" + photo.exif if photo.exif else None
-    options: dict[str, Any] = {"exif": exif, "icc_profile": icc, "dpi": photo.dpi, "xmp": photo.xmp}
+    found = {"exif": exif, "icc_profile": icc, "dpi": photo.dpi, "xmp": photo.xmp}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _with_pillow(file: BinaryIO, suffix: str, pixels: np.ndarray, photo: Photo, icc: bytes | None, quality: int):
+    options = _metadata(photo, icc)
     if suffix == ".png":
-        name = "PNG"
         options |= {"pnginfo": _png_text(photo.xmp), "compress_level": ZIP_LEVEL}
     elif suffix == ".webp":
-        name = "WEBP"
         options |= {"quality": quality, "lossless": quality == 100, "exact": True}
-    elif suffix == ".bmp":
-        name = "BMP"
-    else:
-        name = "JPEG"
-        options |= {key: None for key in ("exif", "xmp") if len(options[key] or b"") > JPEG_SEGMENT}
-    options = {key: value for key, value in options.items() if value is not None}
-    if name == "JPEG":
-        _jpeg(file, pixels, quality, options)
-    else:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, name, **options)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, suffix[1:].upper(), **options)
 
 
-def _jpeg(file: BinaryIO, pixels: np.ndarray, quality: int, metadata: dict[str, Any]) -> None:
+def _jpeg(file: BinaryIO, pixels: np.ndarray, metadata: dict[str, Any], quality: int) -> None:
     """Write the metadata as Pillow puts it into a JPEG, then the pixels as OpenCV codes them, which is faster."""
+    fitting = {k: v for k, v in metadata.items() if k not in ("exif", "xmp") or len(v) <= JPEG_SEGMENT}
     header = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(header, "JPEG", **metadata)
+    Image.new("RGB", (1, 1)).save(header, "JPEG", **fitting)
     coding = (cv2.IMWRITE_JPEG_QUALITY, quality)
     full_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     pixels = np.ascontiguousarray(pixels)
