@@ -15,7 +15,7 @@ from .caching import Cache, temporary_cache
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import luma, white_point
 from .confidence import Confidence
-from .features import coarsening, extract, feature_groups, lightness_at_work, resize
+from .features import coarsening, extract, feature_groups, lightness_at_work, resize, unfaded
 from .files import find
 from .modelfile import load_model, save_model
 from .network import CHANNELS, Network, predict_chroma
@@ -219,8 +219,17 @@ class Colorizer:
     def predict(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Grid]:
         """Return the chroma (rows, cols, 2) that the networks see in a lightness image (h, w), and its grid.
 
-        The grid's points lie `coarser` times the settings' step apart.
+        The grid's points lie `coarser` times the settings' step apart. What may be a faded print is read as it is and
+        as it may have been, and the chroma is a weighted mean of both.
         """
+        chroma, grid = self._read(L, coarser)
+        restored, belief = unfaded(L)
+        if belief:
+            chroma += np.float32(belief) * (self._read(restored, coarser)[0] - chroma)
+        return chroma, grid
+
+    def _read(self, L: np.ndarray, coarser: int) -> tuple[np.ndarray, Grid]:
+        """Return the chroma of one reading of a lightness image, and its grid."""
         X, grid = self.features(L, coarser)
         chroma = self.chroma(X.reshape(-1, X.shape[2])).reshape(grid.rows, grid.cols, 2)
         if self.settings.refinement.mirrored:  # its grid lies as this one does, to a pixel

@@ -20,6 +20,8 @@ from .sift import Grid, dense_sift
 
 TONES = 400  # bins of lightness
 DULL, LIGHTEST = (60.0, 70.0), 92.0  # L; of the lightest per cent of a dark print, and where it usually lies
+PALE_BLACK, DULL_WHITE = (14.0, 20.0), (89.0, 97.0)  # L; of the darkest and the lightest per cent of a faded print
+BELIEF, FEWEST_TONES = 0.3, 5.0  # in its having been another; L, range below which there is nothing to restore
 
 
 def working_shape(shape: tuple[int, ...], working_size: int) -> tuple[int, int]:
@@ -67,12 +69,31 @@ def lightened(L: np.ndarray) -> np.ndarray:
     does, by DULL: not from its second number on, wholly from its first; threefold at most. To darken what is pale as
     well would take fog and haze from their scenes: R² of a and b fell by 0.02.
     """
-    count = np.bincount((L.ravel() * np.float32(TONES / 100)).astype(np.intp))
-    lightest = np.searchsorted(np.cumsum(count), 0.99 * L.size) * (100.0 / TONES)
+    lightest = _tones(L, 0.99)[0]
     wanted = lightest + (LIGHTEST - lightest) * np.interp(lightest, DULL, (1, 0))
     if wanted == lightest:
         return L
     return np.minimum(L * np.float32(min(wanted / max(lightest, 1e-3), 3.0)), np.float32(100))
+
+
+def unfaded(L: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a lightness image (h, w) float32 as it may have been before it faded, and how far to believe that: 0…0.3.
+
+    Where neither black nor white is left it is a faded print, or fog; nothing in it tells which. Read both ways, in
+    these parts, the same photo faded (20 + 0.7 L) moves by 2.8 instead of 4.1 units of ab, and photos that are not
+    faded lose 0.02 dB; half and half it would be 1.9, and 0.08 dB.
+    """
+    darkest, lightest = _tones(L, 0.01, 0.99)
+    belief = BELIEF * float(np.interp(darkest, PALE_BLACK, (0, 1)) * np.interp(lightest, DULL_WHITE, (1, 0)))
+    if belief == 0 or lightest - darkest < FEWEST_TONES:
+        return L, 0.0
+    return np.clip((L - darkest) * np.float32(lightest / (lightest - darkest)), 0, 100), belief
+
+
+def _tones(L: np.ndarray, *shares: float) -> list[float]:
+    """Return the lightness below which each share of the pixels lies, to a quarter of a unit."""
+    count = np.cumsum(np.bincount((L.ravel() * np.float32(TONES / 100)).astype(np.intp)))
+    return [float(np.searchsorted(count, share * L.size)) * (100.0 / TONES) for share in shares]
 
 
 def extract(L: np.ndarray, settings: FeatureSettings, points: np.ndarray | None = None) -> tuple[np.ndarray, Grid]:

@@ -136,7 +136,7 @@ class RefinementSettings:
     radius: int = _in(16, 0, 512)
     smoothness: float = _in(4.0, 0.001, 1000)
     vivid: float = _in(0.0, 0, 10)
-    vivid_cost: float = _in(0.003, 0, 10)
+    vivid_cost: float = _in(0.004, 0, 10)
     keep: str = _of("grey", "lightness")
 
 

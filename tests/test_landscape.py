@@ -11,7 +11,7 @@ from sift_colorize.bundled import bundled_photos
 from sift_colorize.color import lightness
 from sift_colorize.colorizer import PACKAGED_MODEL
 from sift_colorize.evaluate import grey_input, protocol_photo, score_photo
-from sift_colorize.features import resize, working_shape
+from sift_colorize.features import resize, unfaded, working_shape
 from sift_colorize.pipeline import cli
 from sift_colorize.threads import one_thread
 
@@ -38,10 +38,7 @@ PRINTS = {
 }
 
 
-ROCKET = pytest.mark.xfail(strict=True, reason="4.1: a rocket at night, faded, looks as in fog, and moves by 11")
-
-
-@pytest.mark.parametrize("kind", [pytest.param("faded", marks=ROCKET), "dark", "grainy", "blurred"])
+@pytest.mark.parametrize("kind", PRINTS)
 def test_a_print_of_the_same_photo_gets_nearly_the_same_colours(landscape, kind):
     moved = []
     with one_thread():
@@ -52,6 +49,18 @@ def test_a_print_of_the_same_photo_gets_nearly_the_same_colours(landscape, kind)
             )
             moved.append(np.hypot(*np.moveaxis(other - ab, 2, 0)).mean())
     assert np.mean(moved) <= 4
+
+
+def test_what_may_be_faded_is_read_both_ways(landscape):
+    def read(L):
+        X, grid = landscape.features(L)
+        return landscape.chroma(X.reshape(-1, X.shape[2])).reshape(grid.rows, grid.cols, 2)
+
+    L = np.clip(PRINTS["faded"](at_work(bundled_photos()[0])), 0, 100).astype(np.float32)
+    restored, belief = unfaded(L)
+    assert belief > 0
+    with one_thread():
+        np.testing.assert_allclose(landscape.predict(L)[0], (1 - belief) * read(L) + belief * read(restored), atol=1e-3)
 
 
 def test_it_is_small_whole_and_knows_its_errors(landscape):

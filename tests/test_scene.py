@@ -10,6 +10,7 @@ from sift_colorize._kernels import words as kernels
 from sift_colorize.checks import ModelError
 from sift_colorize.color import lightness, rgb_to_lab
 from sift_colorize.features import (
+    BELIEF,
     LIGHTEST,
     coarsening,
     extract,
@@ -18,6 +19,7 @@ from sift_colorize.features import (
     lightness_at_work,
     local_moments,
     resize,
+    unfaded,
     working_shape,
 )
 from sift_colorize.scene import (
@@ -359,3 +361,25 @@ def test_lightened_tones_stay_in_range_and_in_order(seed, one, other):
     light = lightened(L)
     assert light.dtype == np.float32 and light.min() >= 0 and light.max() <= 100
     assert (np.diff(light.ravel()[np.argsort(L, axis=None)]) >= 0).all()
+
+
+def test_a_faded_print_is_restored_and_half_believed(package_photos):
+    for photo in package_photos.values():
+        L = rgb_to_lab(photo[::3, ::3])[..., 0]
+        low, high = np.percentile(L, (1, 99))
+        L = np.clip((L - low) * np.float32(95 / (high - low)), 0, 100)  # from black to white
+        assert unfaded(L)[1] == 0
+        restored, belief = unfaded(25 + 0.6 * L)
+        assert belief == BELIEF
+        scale = np.percentile(restored, 99) / np.percentile(L, 99)  # what was white is not known, only that it was not
+        assert np.abs(restored - scale * L).mean() < 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 99), st.floats(0, 100), st.floats(0, 100))
+def test_restored_tones_stay_in_range_and_in_order(seed, one, other):
+    L = np.random.default_rng(seed).uniform(min(one, other), max(one, other), (9, 7)).astype(np.float32)
+    restored, belief = unfaded(L)
+    assert restored.dtype == np.float32 and restored.min() >= 0 and restored.max() <= 100
+    assert 0 <= belief <= BELIEF
+    assert (np.diff(restored.ravel()[np.argsort(L, axis=None)]) >= 0).all()
