@@ -10,7 +10,8 @@ from PIL import Image
 
 from sift_colorize.bundled import bundled_photos
 from sift_colorize.color import luma
-from sift_colorize.colorizer import PACKAGED_MODEL, Colorizer
+from sift_colorize.colorizer import Colorizer
+from sift_colorize.colorizers import PACKAGED_MODEL
 from sift_colorize.evaluate import triple
 from sift_colorize.explain import explain_file
 from sift_colorize.sheet import draw_sheet

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.machine import compare, limit, row, show, slope, write
-from sift_colorize.colorizer import PACKAGED_MODEL
+from sift_colorize.colorizers import PACKAGED_MODEL
 
 BIN_SIZE, STEP = 4, 4
 FEATURES = 400
@@ -58,7 +58,7 @@ class Bench:
         return 1 if self.toy else 7
 
     def colorizer(self):
-        from sift_colorize.colorizer import load
+        from sift_colorize.colorizers import load
 
         return load(self.model)
 
@@ -212,7 +212,7 @@ import sys
 from pathlib import Path
 from benchmarks.machine import memory
 from sift_colorize.batch import Options, colorize_files
-from sift_colorize.colorizer import load
+from sift_colorize.colorizers import load
 small, scan, out, model = map(Path, sys.argv[1:])
 colorizer = load(model)
 (outcome,) = colorize_files(small, colorizer, Options(out=out, on_exists="overwrite"))

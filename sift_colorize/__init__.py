@@ -14,7 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["Colorizer", "Settings", "__version__", "load", "load_settings"]
 
-_HOMES = {"Colorizer": "colorizer", "load": "colorizer", "Settings": "settings", "load_settings": "settings"}
+_HOMES = {"Colorizer": "colorizer", "load": "colorizers", "Settings": "settings", "load_settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .base import BaseColorizer, silent
 from .checks import ColorizeError, InputError, NoPhotosError, StorageError, check_choice, check_number, nearest
-from .colorizer import Colorizer, silent
 from .files import SUFFIXES, find
 from .photo_writing import output_suffix, write
 from .photos import read
@@ -34,7 +34,7 @@ class Options:
     format : "png", "jpg", "tif" or "webp"; without it each photo keeps its own.
     on_exists : "skip", "overwrite", "rename" (name_2) or "fail", if a result is there already.
     quality : 1…100, of JPEG and WebP.
-    vivid, strength, keep : as in `Colorizer.colorize`.
+    vivid, strength, keep : as in `BaseColorizer.colorize`.
     """
 
     out: str | Path = "colorized"
@@ -85,7 +85,7 @@ class Outcome:
 
 def colorize_files(
     inputs: str | Path | Sequence[str | Path],
-    colorizer: Colorizer,
+    colorizer: BaseColorizer,
     options: Options | None = None,
     jobs: int = 1,
     progress: Any = silent,
@@ -96,7 +96,7 @@ def colorize_files(
     ----------
     inputs : path or sequence of paths
         Files, folders and globs.
-    colorizer : Colorizer
+    colorizer : BaseColorizer
     options : Options, optional
     jobs : int
         Worker processes, each on one thread. The bytes of the results do not depend on it.
@@ -269,7 +269,7 @@ def _settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int
 # Working
 
 
-def _run(planned: list[Outcome], colorizer: Colorizer, options: Options, jobs: int) -> Iterator[Outcome]:
+def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int) -> Iterator[Outcome]:
     results = _results([outcome for outcome in planned if outcome.status == "planned"], colorizer, options, jobs)
     ended = ""
     for outcome in planned:
@@ -281,7 +281,9 @@ def _run(planned: list[Outcome], colorizer: Colorizer, options: Options, jobs: i
             results.close()
 
 
-def _results(todo: list[Outcome], colorizer: Colorizer, options: Options, jobs: int) -> Generator[Outcome, None, None]:
+def _results(
+    todo: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int
+) -> Generator[Outcome, None, None]:
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     count = 0
@@ -295,7 +297,7 @@ def _results(todo: list[Outcome], colorizer: Colorizer, options: Options, jobs: 
             yield replace(outcome, status="failed" if number == 0 else "left", reason=reason)
 
 
-def colorize_file(outcome: Outcome, colorizer: Colorizer, options: Options) -> Outcome:
+def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) -> Outcome:
     """Colorize one planned photo; whatever goes wrong with it is in the outcome."""
     try:
         photo = read(outcome.source, as_grey=True)

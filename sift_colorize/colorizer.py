@@ -1,42 +1,31 @@
-"""`Colorizer`: fit, colorize, save, load; the chain of the four modules and nothing else."""
+"""`Colorizer`: the chain of the four modules, from photos to a model and from a lightness image to chroma."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from .base import BaseColorizer, silent, vividness
 from .baselines import Baselines
 from .caching import Cache, temporary_cache
-from .checks import InputError, ModelError, check_number, check_picture
+from .checks import ModelError, check_picture
 from .color import luma, white_point
 from .confidence import Confidence
-from .features import coarsening, extract, feature_groups, lightness_at_work, resize, unfaded
+from .features import extract, feature_groups, resize, unfaded
 from .files import find
-from .modelfile import load_model, save_model
 from .network import CHANNELS, Network, predict_chroma
-from .refine import refine, upsample
+from .refine import upsample
 from .scene import SceneModel, columns_seen, scene_groups
-from .settings import Settings
 from .sift import Grid
 from .threads import one_thread
 
-PARTS = (*CHANNELS, "confidence", "scene", "baselines", "reference")  # of a model file, before the dot of a name
-PACKAGED_MODEL = Path(__file__).parent / "models" / "landscape.safetensors"  # docs/landscape.md tells of it
-USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
-MOST_LISTED = 3000  # reference photos that a model names; of more, a sample
 
-
-def silent(results: Iterable, total: int, label: str) -> Iterable:
-    """Show no progress."""
-    return results
-
-
-class Colorizer:
+class Colorizer(BaseColorizer):
     """Learns colour from photos, and puts it into grey ones.
 
     Parameters
@@ -68,8 +57,8 @@ class Colorizer:
     >>> colour = colorizer.colorize(grey)                  # doctest: +SKIP
     """
 
-    def __init__(self, settings: Settings | None = None):
-        self.settings = settings or Settings()
+    parts = (*CHANNELS, "confidence", "scene", "reference")
+    sections = ("color", "features", "training", "regressor", "refinement")
 
     def fit(
         self,
@@ -78,7 +67,7 @@ class Colorizer:
         jobs: int = 1,
         progress: Any = silent,
         recursive: bool = False,
-    ) -> Colorizer:
+    ) -> Self:
         """Learn from colour photos.
 
         Parameters
@@ -125,65 +114,22 @@ class Colorizer:
             self.scene_ = scene.model
             self.baselines_ = Baselines.from_table(photo_set.chroma_table())
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(check)
-            self.reference_ = reference.describe(photo_set, MOST_LISTED)
-            self.reference_scenes_ = scene.components[photo_set.listed(MOST_LISTED)]
-        self.scores_: dict[str, Any] = {}
+            self.reference_ = reference.describe(photo_set.training, photo_set.held_out, photo_set.tints)
+            self.reference_scenes_ = scene.components[reference.listed(len(photo_set.training))]
+        self.scores_ = {}
         self.held_out_ = [source.path for source in photo_set.held_out]
         self.failures_ = failures + photo_set.failures
         return self
 
     def _calibrate(self, shards) -> float:
-        """Return the largest vividness, up to 1.5, that costs at most `vivid_cost` dB against the best on other photos.
-
-        The squared error is a parabola in the factor s on the predicted chroma p of the true t:
-        E(s) = s² Σp² − 2s Σpt + Σt², least at s₀ = Σpt/Σp²; the answer is where it has risen by the cost above that.
-        Of few photos held out s₀ is little more than chance: `USUAL` joins it with the weight of `USUAL_PHOTOS`.
-        """
+        """Return the vividness that photos held out ask for."""
         pp = pt = tt = 0.0
         for X, ab in shards.blocks():
             for column, channel in enumerate(CHANNELS):
                 p, t = self.networks_[channel].predict_from(X.astype(np.float32)).astype(np.float64), ab[:, column]
                 pp, pt, tt = pp + float(p @ p), pt + float(p @ t), tt + float(t @ t)
-        if pp == 0:
-            return USUAL
         count = sum(len(plan.sources) for plan in shards.plans)
-        best = (count * pt / pp + USUAL_PHOTOS * USUAL) / (count + USUAL_PHOTOS)
-        least = tt - 2 * best * pt + best**2 * pp
-        allowed = least * (10 ** (self.settings.refinement.vivid_cost / 10) - 1)
-        return float(np.clip(round(best + np.sqrt(max(allowed, 0) / pp), 3), 0.5, 1.5))
-
-    def colorize(self, array, vivid: float | None = None, strength: float = 1.0, keep: str | None = None) -> np.ndarray:
-        """Put colour into a picture.
-
-        Parameters
-        ----------
-        array : (H, W) or (H, W, 3); uint8, uint16 or float in 0…1
-            A colour picture is read by its grey code.
-        vivid : float, optional
-            At least 0; factor on the predicted chroma; without it, the model's own.
-        strength : float
-            0…1; 0 gives the grey picture.
-        keep : "grey" or "lightness", optional
-            What of each pixel is unchanged: the grey code, or L. Without it, as the settings say.
-
-        Returns
-        -------
-        (H, W, 3) ndarray of the same type
-
-        Raises
-        ------
-        InputError
-            For an array that is no picture, or a number out of range.
-        """
-        self._check_fitted()
-        grey = luma(check_picture(array))
-        vivid = self.vivid_ if vivid is None else check_number(vivid, "vivid", 0, 100)
-        with one_thread():
-            L_work, coarser = self.at_work(grey)
-            chroma, grid = self.predict(L_work, coarser)
-            refinement = self.settings.refinement
-            white = self.settings.color.white_point
-            return refine(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep or refinement.keep)
+        return vividness(pp, pt, tt, count, self.settings.refinement.vivid_cost)
 
     def expected_error(self, array) -> np.ndarray:
         """Return how far the chroma that `colorize` gives is expected to be from the truth, place by place.
@@ -247,6 +193,10 @@ class Colorizer:
             X = np.concatenate([X, scene], axis=2)
         return X, grid
 
+    def facts(self) -> dict[str, Any]:
+        """Return the number of features that the networks see."""
+        return {"features": sum(self.groups.values())}
+
     @property
     def groups(self) -> dict[str, int]:
         """The kinds of feature that the networks see, and how many columns each has, in order."""
@@ -257,17 +207,9 @@ class Colorizer:
         """Return a and b (N, 2) that the networks say of features (N, D)."""
         return predict_chroma(self.networks_, X)
 
-    def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
-        """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
-        size = self.settings.features.working_size
-        return lightness_at_work(grey, size), coarsening(grey.shape, size)
-
-    def save(self, path: str | Path) -> None:
-        """Write the model file, whole or not at all; raises StorageError."""
-        from . import __version__
-
-        self._check_fitted()
-        arrays = {f"baselines.{name}": array for name, array in self.baselines_.to_arrays().items()}
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what was learned, as arrays by name."""
+        arrays: dict[str, np.ndarray] = {}
         for channel, network in self.networks_.items():
             arrays |= {f"{channel}.{name}": array for name, array in network.to_arrays(np.float16).items()}
         if self.confidence_ is not None:
@@ -275,39 +217,16 @@ class Colorizer:
         if self.scene_ is not None:
             arrays |= {f"scene.{name}": array for name, array in self.scene_.to_arrays().items()}
             arrays["reference.scenes"] = self.reference_scenes_.astype(np.float16)
-        header = {
-            "package": __version__,
-            "settings": self.settings.to_dict(),
-            "vivid": self.vivid_,
-            "reference": self.reference_,
-            "scores": self.scores_,
-        }
-        save_model(path, arrays, header)
+        return arrays
 
-    @classmethod
-    def load(cls, path: str | Path) -> Colorizer:
-        """Read a model file; raises ModelError if it is not whole and sound."""
-        arrays, header = load_model(path)
-        parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in PARTS}
-        for name, array in arrays.items():
-            part, _, key = name.partition(".")
-            if part not in parts:
-                raise ModelError(f"'{path}': unknown array '{name}'; known are those of {', '.join(parts)}")
-            parts[part][key] = array
-        try:
-            model = cls(Settings.from_dict(header["settings"]))
-            model.networks_ = {channel: Network.from_arrays(parts[channel]) for channel in CHANNELS}
-            model.scene_ = SceneModel.from_arrays(parts["scene"], model.settings.features) if parts["scene"] else None
-            known = parts["confidence"]
-            model.confidence_ = Confidence.from_arrays(known) if known else None
-            model.baselines_ = Baselines.from_arrays(parts["baselines"])
-            model.vivid_ = check_number(header["vivid"], "vivid", 0, 100)
-            model.reference_scenes_ = parts["reference"].get("scenes", np.empty((0, 0))).astype(np.float32)
-            model.reference_, model.scores_ = dict(header["reference"]), dict(header["scores"])
-            model._check_sizes()
-        except (KeyError, TypeError, ValueError, ModelError) as error:
-            raise ModelError(f"'{path}' does not fit together: {error}") from None
-        return model
+    def take_arrays(self, parts: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take what `to_arrays` gave, by part and name."""
+        self.networks_ = {channel: Network.from_arrays(parts[channel]) for channel in CHANNELS}
+        self.scene_ = SceneModel.from_arrays(parts["scene"], self.settings.features) if parts["scene"] else None
+        known = parts["confidence"]
+        self.confidence_ = Confidence.from_arrays(known) if known else None
+        self.reference_scenes_ = parts["reference"].get("scenes", np.empty((0, 0))).astype(np.float32)
+        self._check_sizes()
 
     def _check_sizes(self) -> None:
         """Raise ModelError unless the networks take as many features as the settings and the scene model give."""
@@ -323,18 +242,3 @@ class Colorizer:
                 raise ModelError(f"{name} takes {takes} features; the settings give {gives}")
         if scenes.ndim != 2 or len(scenes) not in (0, len(self.reference_["photos"])):
             raise ModelError(f"array 'reference.scenes' has shape {scenes.shape}; wanted is a row for each photo named")
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "networks_"):
-            raise InputError("this Colorizer has learned nothing yet; call fit(photos), or load a model")
-
-
-def load(path: str | Path | None = None) -> Colorizer:
-    """Return the colorizer of a model file; without a path, of the model in the package, which knows landscapes.
-
-    Raises
-    ------
-    ModelError
-        If it is not a whole and sound model.
-    """
-    return Colorizer.load(path or PACKAGED_MODEL)

@@ -16,6 +16,7 @@ from .photos import MAGIC, read
 
 LOOKED_AT = 96  # px, long side on which the kind of a photo is judged: noise of scans and JPEG is averaged away
 L_BINS = 100
+FACTS = ("features", "network", "parameters")  # of `BaseColorizer.facts`
 NEARLY_GREY = 3.0  # Lab units; chroma below is what noise and compression leave
 STRAYS, SHARE = 3.5, 0.3  # Lab units, and share of the chroma: how far that of a toned picture strays from its curve
 KINDS = {
@@ -114,23 +115,23 @@ def photo_text(description: dict[str, Any]) -> str:
 
 
 def describe_model(path: str | Path) -> dict[str, Any]:
-    """Return what a model file says of itself: file, digest, bytes, package, settings, features, reference, scores.
+    """Return what a model file says of itself: file, digest, bytes, package, settings, reference, scores, and `FACTS`.
 
     Raises
     ------
     ModelError
         If it is not a whole and sound model.
     """
-    from .colorizer import Colorizer
+    from .colorizers import load
     from .modelfile import load_model
     from .settings import Settings
 
-    colorizer = Colorizer.load(path)
+    colorizer = load(path)
     header = load_model(path)[1]
     usual = Settings().to_dict()
     changed = {
         f"{section}.{key}": value
-        for section, keys in colorizer.settings.to_dict().items()
+        for section, keys in header["settings"].items()
         for key, value in keys.items()
         if value != usual[section][key]
     }
@@ -139,7 +140,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
         "digest": content_digest(path),
         "bytes": Path(path).stat().st_size,
         "package": str(header.get("package", "")),
-        "features": sum(colorizer.groups.values()),
+        **colorizer.facts(),
         "vivid": colorizer.vivid_,
         "photos": colorizer.reference_.get("count"),
         "photos_digest": colorizer.reference_.get("digest"),
@@ -158,7 +159,7 @@ def model_text(description: dict[str, Any]) -> str:
         ("digest", d["digest"]),
         ("made by", f"sift_colorize {d['package']}"),
         ("learned from", f"{d['photos']} photos (digest of all: {d['photos_digest']})"),
-        ("features", str(d["features"])),
+        *((name, f"{d[name]:,}" if isinstance(d[name], int) else d[name]) for name in FACTS if name in d),
         ("vivid", f"{d['vivid']:g}"),
         ("settings", "all as by default" if not changed else "as by default but for"),
     ]

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from .base import BaseColorizer, silent
 from .baselines import BASELINES
 from .caching import Cache
 from .checks import ColorizeError, NoPhotosError
 from .color import lightness, luma, rgb_to_lab, to_grey_codes
-from .colorizer import Colorizer, silent
+from .colorizer import Colorizer
 from .features import resize, working_shape
 from .files import find
 from .photos import read
@@ -68,7 +69,7 @@ def grey_input(truth: np.ndarray, keep: str) -> np.ndarray:
     return luma(truth) if keep == "grey" else to_grey_codes(rgb_to_lab(truth)[..., 0], np.uint8)
 
 
-def score_photo(colorizer: Colorizer, truth: np.ndarray, keep: str) -> tuple[dict[str, Any], np.ndarray]:
+def score_photo(colorizer: BaseColorizer, truth: np.ndarray, keep: str) -> tuple[dict[str, Any], np.ndarray]:
     """Return one photo's figures, and the colorized picture.
 
     Returns
@@ -174,7 +175,7 @@ def _figures(rows: Sequence[dict[str, Any]], weights: np.ndarray) -> dict[str, n
 
 
 def evaluate(
-    colorizer: Colorizer,
+    colorizer: BaseColorizer,
     photos: str | Path | Sequence[str | Path],
     jobs: int = 1,
     progress: Any = silent,
@@ -184,7 +185,7 @@ def evaluate(
 
     Parameters
     ----------
-    colorizer : Colorizer
+    colorizer : BaseColorizer
     photos : path or sequence of paths
         Files, folders and globs; in colour, and none that the colorizer learned from.
     jobs : int
@@ -220,7 +221,7 @@ def _both(rows: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     return summary | {"grey": summarize([row["grey"] for row in rows])}
 
 
-def _score_path(colorizer: Colorizer, path: Path) -> dict[str, dict[str, Any]] | Failure:
+def _score_path(colorizer: BaseColorizer, path: Path) -> dict[str, dict[str, Any]] | Failure:
     try:
         truth = protocol_photo(path)
     except ColorizeError as error:
@@ -228,7 +229,7 @@ def _score_path(colorizer: Colorizer, path: Path) -> dict[str, dict[str, Any]] |
     return {keep: score_photo(colorizer, truth, keep)[0] for keep in KEEPS}
 
 
-def triple(colorizer: Colorizer, path: Path) -> Triple:
+def triple(colorizer: BaseColorizer, path: Path) -> Triple:
     """Return a photo's grey input, colorized picture and truth, under the ``lightness`` guarantee."""
     truth = protocol_photo(path)
     return _triple(path, truth, *score_photo(colorizer, truth, "lightness"))

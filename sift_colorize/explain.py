@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .checks import InputError, check_choice, check_picture
+from .base import BaseColorizer
+from .checks import InputError, ModelError, check_choice, check_picture
 from .color import luma
 from .colorizer import Colorizer
 from .evaluate import protocol_photo
@@ -63,12 +64,12 @@ class Explanation:
         }
 
 
-def explain(colorizer: Colorizer, array) -> Explanation:
+def explain(colorizer: BaseColorizer, array) -> Explanation:
     """Say where the colours of a picture come from.
 
     Parameters
     ----------
-    colorizer : Colorizer
+    colorizer : BaseColorizer
     array : (H, W) or (H, W, 3); uint8, uint16 or float in 0…1
         A colour picture is read by its grey code.
 
@@ -80,7 +81,11 @@ def explain(colorizer: Colorizer, array) -> Explanation:
     ------
     InputError
         For an array that is no picture.
+    ModelError
+        For a CNN, which can't say.
     """
+    if not isinstance(colorizer, Colorizer):
+        raise ModelError("a CNN can't say where its colours come from; wanted is a classical model")
     grey = luma(check_picture(array))
     scale = {"uint8": 1, "uint16": 1 / 257}.get(grey.dtype.name, 255)
     size = colorizer.settings.features.working_size
@@ -124,7 +129,7 @@ def _neighbours(colorizer: Colorizer, L: np.ndarray) -> list[Neighbour]:
 # The figure
 
 
-def explain_file(colorizer: Colorizer, path: str | Path, out: str | Path) -> Explanation:
+def explain_file(colorizer: BaseColorizer, path: str | Path, out: str | Path) -> Explanation:
     """Explain a photo and write the figure, whole or not at all.
 
     Raises

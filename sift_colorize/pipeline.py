@@ -31,11 +31,13 @@ from .console import (
 from .progress import progress, say
 
 if TYPE_CHECKING:
+    from .base import BaseColorizer
     from .caching import Cache
-    from .colorizer import Colorizer
     from .evaluate import Triple
+    from .settings import Settings
 
 MODEL, SHEET = "model.safetensors", "contact_sheet.png"
+CNNS = ("fusion", "koalarization", "autoencoder", "unet", "classify")
 FEW = 12  # photos up to which each is left out once; also the most that a sheet shows
 
 LITTLE = """\
@@ -51,14 +53,14 @@ def _jobs(jobs: int | None) -> int:
 
 
 def _shown(quiet: bool) -> Any:
-    from .colorizer import silent
+    from .base import silent
 
     return silent if quiet else progress
 
 
-def _model(path: str | None) -> Colorizer:
+def _model(path: str | None) -> BaseColorizer:
     """Return the model that is named, or the one in this folder, or the one in the package."""
-    from .colorizer import load
+    from .colorizers import load
 
     return load(path or (MODEL if Path(MODEL).is_file() else None))
 
@@ -105,7 +107,13 @@ def cli(ctx: click.Context) -> None:
 @cli.command()
 @click.argument("photos", nargs=-1)
 @click.option(
-    "-p", "--pipeline", default="default", metavar="FILE", help="Settings (TOML), or default, published, smoke."
+    "-p", "--pipeline", metavar="FILE", help="Settings (TOML), or default, best, published, smoke; or a CNN's name."
+)
+@click.option(
+    "--with", "network", type=Choice(CNNS), help="A CNN instead of the classical pipeline, to compare; wants PyTorch."
+)
+@click.option(
+    "--embedding", metavar="FILE", help="Of koalarization: a classifier (ONNX) instead of EfficientNet-lite0."
 )
 @click.option("-o", "--out", default=MODEL, metavar="FILE", show_default=True, help="The model to write.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting; may be repeated.")
@@ -115,7 +123,7 @@ def cli(ctx: click.Context) -> None:
 @click.option("--sheet", metavar="FILE", help=f"The contact sheet; without it, {SHEET} beside the model.")
 @quiet_option
 @debug_option
-def fit(photos, pipeline, out, overrides, recursive, jobs, cache_folder, sheet, quiet) -> int:
+def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, cache_folder, sheet, quiet) -> int:
     """Learn colour from PHOTOS: files, folders and globs, in colour.
 
     Without PHOTOS it learns from the seven that come inside scikit-image and scikit-learn, to show how it works.
@@ -130,14 +138,16 @@ def fit(photos, pipeline, out, overrides, recursive, jobs, cache_folder, sheet, 
       sift-colorize fit
       sift-colorize fit holiday/ -r -o holiday.safetensors
       sift-colorize fit 'photos/*.jpg' --set training.epochs=8 --set features.words=256
+      sift-colorize fit holiday/ --with fusion --set cnn.minutes=60 -o cnn.safetensors
     """
     from .bundled import bundled_photos
-    from .colorizer import Colorizer
+    from .colorizers import new_colorizer
     from .files import find
     from .settings import load_settings
     from .sheet import contact_sheet
 
-    settings = load_settings(pipeline, overrides)
+    settings = load_settings(pipeline or network or "default", overrides)
+    settings = _with_network(settings, network, embedding)
     sheet = _checked_outputs(out, sheet)
     paths = find(photos, recursive) if photos else bundled_photos()
     paths = [path for path in paths if not _is_same(path, sheet)] or paths
@@ -145,7 +155,7 @@ def fit(photos, pipeline, out, overrides, recursive, jobs, cache_folder, sheet, 
     if not quiet:
         origin = "" if photos else " that come inside scikit-image and scikit-learn"
         say(f"learning from {len(paths)} photo{'s' if len(paths) > 1 else ''}{origin}; work is kept in {cache.folder}")
-    colorizer = Colorizer(settings).fit(paths, cache, jobs, show)
+    colorizer = new_colorizer(settings).fit(paths, cache, jobs, show)
     failed = {failure.path for failure in colorizer.failures_}
     good = [path for path in paths if path not in failed]
     colorizer.scores_, triples = _assess(colorizer, good, cache, jobs, show)
@@ -158,6 +168,19 @@ def fit(photos, pipeline, out, overrides, recursive, jobs, cache_folder, sheet, 
         if not photos:
             say(LITTLE.format(count={7: "Seven"}.get(len(paths), len(paths))))
     return report_failures(colorizer.failures_)
+
+
+def _with_network(settings: Settings, network: str | None, embedding: str | None) -> Settings:
+    """Return the settings with the network that was asked for in place, and its classifier."""
+    from .checks import InputError
+
+    changes = {"network": network} if network else {}
+    if embedding:
+        changes["embedding"] = os.path.abspath(os.path.expanduser(embedding))
+    settings = settings.replaced({"cnn": changes}, "--with")
+    if settings.cnn.embedding and settings.cnn.network != "koalarization":
+        raise InputError(f"--embedding is of koalarization alone; the network is {settings.cnn.network}")
+    return settings
 
 
 def _cache(folder: str | None) -> Cache:
@@ -196,11 +219,13 @@ def _is_same(path: Path, other: str) -> bool:
     return os.path.exists(other) and os.path.samefile(path, other)
 
 
-def _assess(colorizer: Colorizer, good: list[Path], cache: Cache, jobs: int, show: Any) -> tuple[dict, list[Triple]]:
+def _assess(
+    colorizer: BaseColorizer, good: list[Path], cache: Cache, jobs: int, show: Any
+) -> tuple[dict, list[Triple]]:
     """Return scores and pictures of photos that were not learned from; none if there are too few."""
     from .evaluate import evaluate, leave_one_out, triple
 
-    if 1 < len(good) <= FEW:
+    if 1 < len(good) <= FEW and colorizer.settings.cnn.network == "none":  # a CNN takes too long for that
         scores, triples = leave_one_out(good, colorizer.settings, cache, jobs, show)
         return scores | {"how": "each photo colorized by a model that learned from the others"}, triples
     if not colorizer.held_out_:
@@ -375,7 +400,7 @@ def info(file, as_json) -> int:
       sift-colorize info grandma.jpg --json
     """
     from . import describe
-    from .colorizer import PACKAGED_MODEL
+    from .colorizers import PACKAGED_MODEL
 
     file = file or (MODEL if Path(MODEL).is_file() else PACKAGED_MODEL)
     if describe.is_photo(file):

@@ -21,6 +21,8 @@ from .scene import Vocabulary, Words
 from .settings import Settings
 
 SMALL_SET = 20_000  # samples; a set that gives fewer has more points taken from each photo
+FEWEST_TO_SPLIT = 10  # photos; of fewer all are learned from
+MOST_LISTED = 3000  # photos that a model names; of more, a sample
 SHARD_PHOTOS = 16  # that a worker sees to at a time
 
 Progress = Callable[..., Any]
@@ -117,8 +119,7 @@ class ReferenceSet:
         good = [source for source in sources if source.digest in self.tints]
         if not good:
             raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
-        self.held_out = good[: round(len(good) * settings.training.held_out) if len(good) >= 10 else 0]
-        self.training = good[len(self.held_out) :]
+        self.held_out, self.training = split(good, settings.training.held_out)
 
     def each(self, work: Callable, calls: list[tuple], label: str) -> list:
         """Return ``work(cache, *call)`` for each call, from the workers, and show how far it is."""
@@ -143,10 +144,6 @@ class ReferenceSet:
     def fold(self, source: Source) -> int:
         """Return the fold of a photo: by its digest, so that copies and reruns agree."""
         return int(source.digest[-8:], 16) % self.settings.training.folds
-
-    def listed(self, most: int) -> slice:
-        """Return which of the training photos a model names: up to `most`; of more, every n-th."""
-        return slice(None, None, -(-len(self.training) // most))
 
 
 def _sampling(n_photos: int, settings: Settings) -> Sampling:
@@ -173,16 +170,26 @@ def _tint(cache: Cache, source: Source, description: Description) -> np.ndarray 
         return Failure(source.path, str(error))
 
 
-def describe(photos: ReferenceSet, most: int) -> dict[str, Any]:
-    """Return what a model says of its photos: how many, one digest of all, and up to `most` of them by name."""
+def split(sources: list[Source], share: float) -> tuple[list[Source], list[Source]]:
+    """Return the photos that are kept out of training, and the others; of fewer than 10 none is kept out."""
+    count = round(len(sources) * share) if len(sources) >= FEWEST_TO_SPLIT else 0
+    return sources[:count], sources[count:]
+
+
+def listed(count: int) -> slice:
+    """Return which of so many photos a model names: up to `MOST_LISTED`; of more, every n-th."""
+    return slice(None, None, -(-count // MOST_LISTED))
+
+
+def describe(training: list[Source], held_out: list[Source], tints: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return what a model says of its photos: how many, one digest of all, and some by name, digest and mean a, b."""
     rows = []
-    for source in photos.training[photos.listed(most)]:
-        tint = photos.tints[source.digest]
-        rows.append([source.path.name, source.digest, *(round(float(value), 1) for value in tint)])
-    everything = "".join(source.digest for source in photos.training)
+    for source in training[listed(len(training))]:
+        rows.append([source.path.name, source.digest, *(round(float(value), 1) for value in tints[source.digest])])
+    everything = "".join(source.digest for source in training)
     return {
-        "count": len(photos.training),
-        "held_out": len(photos.held_out),
+        "count": len(training),
+        "held_out": len(held_out),
         "digest": blake2b(everything.encode(), digest_size=16).hexdigest(),
         "photos": rows,
     }

@@ -141,6 +141,41 @@ class RefinementSettings:
 
 
 @dataclass(frozen=True)
+class CnnSettings:
+    """A CNN colorizer instead of the classical modules 2 and 3, and how it is taught.
+
+    network : which of the table in `cnn/networks.py`; "none" is the classical way.
+    embedding : an ONNX file of the classifier that koalarization looks through; "" is EfficientNet-lite0.
+    size : px, side of the squares that it learns from and of the photo that it is given, if that is `whole`.
+    whole : whether photos are squeezed into the square, whatever their shape, instead of cut to it.
+    zoom, rotation, shift, flip : augmentation; greatest factor (and its inverse), degrees, share of the side, mirrored.
+    optimizer, learning_rate, weight_decay, batch_size : of the optimiser; the decay is a factor on the rate.
+    average : decay of the running average of the weights, per step; 0 keeps the last weights.
+    epochs, minutes : passes over the photos, and minutes of training at most (0: any number).
+    check_every : steps after which it is scored on photos held out.
+    patience : checks without a better score after which training stops.
+    """
+
+    network: str = _of("none", "fusion", "koalarization", "autoencoder", "unet", "classify")
+    embedding: str = ""
+    size: int = _in(224, 32, 1024)
+    whole: bool = False
+    zoom: float = _in(1.25, 1, 4)
+    rotation: float = _in(0.0, 0, 180)
+    shift: float = _in(0.0, 0, 0.5)
+    flip: bool = True
+    optimizer: str = _of("adam", "adadelta", "adamax", "adamw", "rmsprop", "sgd")
+    learning_rate: float = _in(3e-4, 1e-8, 10)
+    weight_decay: float = _in(0.0, 0, 100)
+    batch_size: int = _in(16, 1, 1024)
+    average: float = _in(0.99, 0, 0.99999)
+    epochs: int = _in(100, 1, 100000)
+    minutes: float = _in(0.0, 0)
+    check_every: int = _in(100, 1)
+    patience: int = _in(20, 1)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections; see each."""
 
@@ -149,6 +184,7 @@ class Settings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     regressor: RegressorSettings = field(default_factory=RegressorSettings)
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
+    cnn: CnnSettings = field(default_factory=CnnSettings)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "settings") -> Settings:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tiny import model, save_photos
 
 import sift_colorize
+from sift_colorize.base import USUAL
 from sift_colorize.checks import InputError, ModelError, NoPhotosError, SettingsError
 from sift_colorize.color import luma
-from sift_colorize.colorizer import USUAL, Colorizer
+from sift_colorize.colorizer import Colorizer
 from sift_colorize.learn_scene import SCENE_COMPONENTS
 from sift_colorize.scene import scene_groups
 from sift_colorize.settings import Settings, load_settings

@@ -9,7 +9,7 @@ from PIL import Image
 import sift_colorize
 from sift_colorize.bundled import bundled_photos
 from sift_colorize.color import lightness
-from sift_colorize.colorizer import PACKAGED_MODEL
+from sift_colorize.colorizers import PACKAGED_MODEL
 from sift_colorize.evaluate import grey_input, protocol_photo, score_photo
 from sift_colorize.features import resize, unfaded, working_shape
 from sift_colorize.pipeline import cli

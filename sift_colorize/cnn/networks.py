@@ -1,9 +1,15 @@
-"""The CNN colorizers as torch modules: lightness in, chroma out, both scaled to 0…1."""
+"""The CNN colorizers as torch modules: lightness in, chroma out. One table of them, `NETWORKS`.
+
+Every network takes lightness (N, 1, H, W), 0…1, whose sides are multiples of its `stride`. What comes out is scaled as
+its paper has it; `loss` compares that with true a and b, `chroma` turns it into a and b in Lab units.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+
+import numpy as np
 
 from ..checks import ColorizeError, check_choice
 
@@ -16,7 +22,13 @@ except ImportError as error:
         "the CNN colorizers need PyTorch, which is not here; install it with: pip install '.[cnn]'"
     ) from error
 
+from .bins import BINS, annealed_mean, bin_weights, soft_bins
+from .embedding import Embedding
+
 GLOBAL_SIZE = 224  # px, of the copy that the fusion network's global branch reads
+LAB_RANGE = 128.0  # Lab units; what a and b are divided by
+UP, POOL = "×2", "½"
+Layer = int | tuple[int, int] | str
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -24,54 +36,221 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1)
 
 
-def convolutions(inputs: int, *layers: tuple[int, int]) -> nn.Sequential:
-    """Return 3 × 3 convolutions of (outputs, stride) with ReLU behind each."""
-    channels = [inputs, *(outputs for outputs, _ in layers)]
-    steps = zip(pairwise(channels), layers, strict=True)
-    return nn.Sequential(*(part for (a, b), (_, stride) in steps for part in (convolution(a, b, stride), nn.ReLU())))
+def stack(channels: int, *layers: Layer) -> nn.Sequential:
+    """Return a chain of layers.
+
+    A number is a 3 × 3 convolution to so many channels with ReLU behind it, (number, 2) one that halves the size; UP
+    doubles it by repeating, POOL halves it by the maximum of 2 × 2.
+    """
+    parts: list[nn.Module] = []
+    for layer in layers:
+        if layer == UP:
+            parts.append(nn.Upsample(scale_factor=2, mode="nearest"))
+        elif layer == POOL:
+            parts.append(nn.MaxPool2d(2))
+        else:
+            outputs, stride = layer if isinstance(layer, tuple) else (int(layer), 1)
+            parts += [convolution(channels, outputs, stride), nn.ReLU()]
+            channels = outputs
+    return nn.Sequential(*parts)
 
 
-class Fusion(nn.Module):
-    """Global and local features fused: Iizuka, Simo-Serra & Ishikawa, "Let there be Color!" (2016), Table 4.
+class ChromaNetwork(nn.Module):
+    """What all networks have in common: how their outputs stand for chroma, and how they start.
 
-    Takes lightness (N, 1, H, W) and gives chroma (N, 2, H, W), both 0…1; H and W are multiples of 8.
+    Attributes
+    ----------
+    stride : int
+        What the sides of a picture are multiples of.
+    middle : float
+        The output that stands for a = b = 0; `unit` Lab units are 1.
+    last : nn.Conv2d
+        The layer that gives the output, before its sigmoid or tanh.
     """
 
-    def __init__(self):
+    stride = 8
+    middle, unit = 0.0, LAB_RANGE
+    last: nn.Conv2d
+
+    def loss(self, outputs: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared error of outputs (N, 2, H, W) against a and b in Lab units."""
+        return F.mse_loss(outputs, ab / self.unit + self.middle)
+
+    def chroma(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return a and b in Lab units (N, 2, H, W)."""
+        return (outputs - self.middle) * self.unit
+
+    def start(self, ab: np.ndarray) -> None:
+        """Draw the weights anew (He et al. 2015), such that the network says the mean of colours `ab` (N, 2)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.last.weight *= 0.1
+            self.last.bias = nn.Parameter(self._resting(ab))
+
+    def _resting(self, ab: np.ndarray) -> torch.Tensor:
+        """Return the last layer's bias under which the network says the mean of `ab`."""
+        return torch.atanh(torch.tensor(ab.mean(0) / self.unit))
+
+
+class Fusion(ChromaNetwork):
+    """Global and local features fused: Iizuka, Simo-Serra & Ishikawa, "Let there be Color!" (2016), Table 4.
+
+    Gives (N, 2, H, W) in 0…1, where 0…1 stands for −128…128.
+    """
+
+    middle, unit = 0.5, 2 * LAB_RANGE
+
+    def __init__(self, outputs: int = 2):
         super().__init__()
-        self.low = convolutions(1, (64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1))
-        self.middle = convolutions(512, (512, 1), (256, 1))
-        self.wide = convolutions(512, (512, 2), (512, 1), (512, 2), (512, 1))
+        self.low = stack(1, (64, 2), 128, (128, 2), 256, (256, 2), 512)
+        self.middle_level = stack(512, 512, 256)
+        self.wide = stack(512, (512, 2), 512, (512, 2), 512)
         sizes = (512 * (GLOBAL_SIZE // 32) ** 2, 1024, 512, 256)
         self.whole = nn.Sequential(*(part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())))
         self.fusion = nn.Linear(512, 256)
-        up = nn.Upsample(scale_factor=2, mode="nearest")
-        self.colour = nn.Sequential(
-            *convolutions(256, (128, 1)), up, *convolutions(128, (64, 1), (64, 1)), up, *convolutions(64, (32, 1)),
-            convolution(32, 2), nn.Sigmoid(), up,
-        )  # fmt: skip
+        self.colour = stack(256, 128, UP, 64, 64, UP, 32)
+        self.last = convolution(32, outputs)
 
     def forward(self, lightness: torch.Tensor) -> torch.Tensor:
+        return _doubled(torch.sigmoid(self.last(self.features(lightness))))
+
+    def features(self, lightness: torch.Tensor) -> torch.Tensor:
+        """Return what the last layer sees: (N, 32, H/2, W/2)."""
         low = copy = self.low(lightness)
         if lightness.shape[-2:] != (GLOBAL_SIZE, GLOBAL_SIZE):
             small = F.interpolate(lightness, (GLOBAL_SIZE, GLOBAL_SIZE), mode="bilinear", antialias=True)
             copy = self.low(small)
-        local, whole = self.middle(low), self.whole(self.wide(copy).flatten(1))
+        local, whole = self.middle_level(low), self.whole(self.wide(copy).flatten(1))
         # W·[whole; local] + b, the part of `whole` once for all places.
         place, scene = self.fusion.weight[:, 256:], self.fusion.weight[:, :256]
         fused = F.conv2d(local, place[:, :, None, None]) + F.linear(whole, scene, self.fusion.bias)[:, :, None, None]
         return self.colour(torch.sigmoid(fused))
 
+    def _resting(self, ab: np.ndarray) -> torch.Tensor:
+        return torch.logit(torch.tensor(ab.mean(0) / self.unit + self.middle))
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"fusion": Fusion}
+
+class Classify(Fusion):
+    """The fusion network with a softmax over bins of chroma: Zhang et al., "Colorful Image Colorization" (2016).
+
+    Gives logits (N, 313, H/2, W/2). The cross-entropy counts rare colours more; the chroma is the annealed mean.
+    """
+
+    weights: torch.Tensor
+
+    def __init__(self):
+        super().__init__(len(BINS))
+        self.register_buffer("weights", torch.ones(len(BINS)))
+
+    def forward(self, lightness: torch.Tensor) -> torch.Tensor:
+        return self.last(self.features(lightness))
+
+    def loss(self, outputs: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
+        """Return the rebalanced cross-entropy of logits against a and b (N, 2, H, W) in Lab units."""
+        places, shares = soft_bins(F.avg_pool2d(ab, 2))
+        logarithms = F.log_softmax(outputs, dim=1).gather(1, places)
+        rarity = (self.weights[places] * shares).sum(1)
+        return -((logarithms * shares).sum(1) * rarity).mean()
+
+    def chroma(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the annealed mean of the bins (N, 2, H, W)."""
+        return _doubled(annealed_mean(outputs))
+
+    def start(self, ab: np.ndarray) -> None:
+        """Draw the weights anew, such that every colour is as frequent as among `ab` (N, 2); weigh by rarity."""
+        super().start(ab)
+        self.weights = torch.tensor(bin_weights(ab)[1])
+
+    def _resting(self, ab: np.ndarray) -> torch.Tensor:
+        return torch.log(torch.tensor(bin_weights(ab)[0]))
 
 
-def build_network(name: str) -> nn.Module:
+class Koalarization(ChromaNetwork):
+    """An encoder fused with a classifier's view: Baldassarre et al., "Deep Koalarization" (2017).
+
+    The classifier's `embedding` of the photo is set beside the encoder's features at every place. It is frozen and no
+    part of the network's parameters. Gives (N, 2, H, W) in −1…1, which stands for −128…128.
+    """
+
+    def __init__(self, embedding: Embedding | None = None):
+        super().__init__()
+        self.embedding = [embedding or Embedding()]  # in a list: no submodule, neither trained nor stored
+        self.encoder = stack(1, (64, 2), 128, (128, 2), 256, (256, 2), 512, 512, 256)
+        self.fusion = nn.Conv2d(256 + self.embedding[0].dimensions, 256, 1)
+        self.decoder = stack(256, 128, UP, 64, 64, UP, 32)
+        self.last = convolution(32, 2)
+
+    def forward(self, lightness: torch.Tensor) -> torch.Tensor:
+        encoded = self.encoder(2 * lightness - 1)
+        place, scene = self.fusion.weight[:, :256], self.fusion.weight[:, 256:, 0, 0]
+        seen = F.linear(self.embedding[0](lightness), scene, self.fusion.bias)  # once for all places
+        fused = F.relu(F.conv2d(encoded, place) + seen[:, :, None, None])
+        return _doubled(torch.tanh(self.last(self.decoder(fused))))
+
+
+class Autoencoder(ChromaNetwork):
+    """A plain encoder and decoder with a bottleneck of H/8; gives (N, 2, H, W), where 1 stands for 128."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = stack(1, 64, POOL, 128, POOL, 256, POOL, 512, UP, 256, UP, 128, UP, 64)
+        self.last = convolution(64, 2)
+
+    def forward(self, lightness: torch.Tensor) -> torch.Tensor:
+        return self.last(self.layers(lightness))
+
+    def _resting(self, ab: np.ndarray) -> torch.Tensor:
+        return torch.tensor(ab.mean(0) / self.unit)
+
+
+class UNet(ChromaNetwork):
+    """The U-Net-like autoencoder of 13 convolutions; gives (N, 2, H, W) in −1…1, which stands for −128…128."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = stack(1, (64, 2), 128, (128, 2), 256, (256, 2), 512, 512, 256, 128, UP, 64, UP, 32, 16)
+        self.last = convolution(16, 2)
+
+    def forward(self, lightness: torch.Tensor) -> torch.Tensor:
+        return _doubled(torch.tanh(self.last(self.layers(lightness))))
+
+
+def _doubled(picture: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(picture, scale_factor=2, mode="nearest")
+
+
+NETWORKS: dict[str, Callable[..., ChromaNetwork]] = {
+    "fusion": Fusion,
+    "koalarization": Koalarization,
+    "autoencoder": Autoencoder,
+    "unet": UNet,
+    "classify": Classify,
+}
+
+
+def build_network(name: str, **options) -> ChromaNetwork:
     """Return an untrained network of the table, e.g. ``build_network("fusion")``.
+
+    Parameters
+    ----------
+    name : str
+    embedding : Embedding, optional
+        Of "koalarization": the classifier that looks at the photo.
 
     Raises
     ------
     InputError
         If there is no network of that name.
+    ColorizeError
+        If the package with the classifier's weights is not here.
     """
-    return NETWORKS[check_choice(name, "network", tuple(NETWORKS))]()
+    return NETWORKS[check_choice(name, "network", tuple(NETWORKS))](**options)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of a network's parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

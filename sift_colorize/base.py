@@ -1,0 +1,186 @@
+"""What every colorizer does with the chroma that it predicts: it colours pictures, is written to a file, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .baselines import Baselines
+from .caching import Cache
+from .checks import InputError, ModelError, check_number, check_picture
+from .color import luma
+from .features import coarsening, lightness_at_work
+from .modelfile import load_model, save_model
+from .reference import Failure
+from .refine import refine
+from .settings import Settings
+from .sift import Grid
+from .threads import one_thread
+
+USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
+CLASSICAL = "none"  # the name of no CNN
+
+
+def silent(results: Iterable, total: int, label: str) -> Iterable:
+    """Show no progress."""
+    return results
+
+
+class BaseColorizer:
+    """Colours pictures with chroma that `predict` gives; learns in `fit`.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+
+    Attributes
+    ----------
+    baselines_ : Baselines
+    vivid_ : float
+        The factor on the predicted chroma that is used unless another is asked for.
+    reference_ : dict
+        Of the photos learned from: count, digest of all, and names, digests and mean a, b of up to 3,000.
+    scores_ : dict
+        Figures of the protocol, if `evaluate` has put them here.
+    held_out_, failures_ : lists
+        After `fit`: the photos kept out of training, and those passed over with the reason.
+    """
+
+    baselines_: Baselines
+    vivid_: float
+    reference_: dict[str, Any]
+    scores_: dict[str, Any]
+    held_out_: list[Path]
+    failures_: list[Failure]
+    parts: tuple[str, ...] = ()  # of a model file beside the baselines, before the dot of a name
+    sections: tuple[str, ...] = ()  # of the settings that the model depends on
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = settings or Settings()
+
+    def fit(
+        self,
+        photos: str | Path | Sequence[str | Path],
+        cache: Cache | None = None,
+        jobs: int = 1,
+        progress: Any = silent,
+        recursive: bool = False,
+    ) -> Self:
+        """Learn from colour photos."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is to be said of the model's kind and size, by name."""
+        raise NotImplementedError
+
+    def predict(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Grid]:
+        """Return the chroma (rows, cols, 2) seen in a lightness image (h, w), 0…100, and the grid of its places."""
+        raise NotImplementedError
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what was learned, as arrays by name: part, dot, name."""
+        raise NotImplementedError
+
+    def take_arrays(self, parts: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take what `to_arrays` gave, by part and name, or raise ModelError, KeyError or ValueError."""
+        raise NotImplementedError
+
+    def colorize(self, array, vivid: float | None = None, strength: float = 1.0, keep: str | None = None) -> np.ndarray:
+        """Put colour into a picture.
+
+        Parameters
+        ----------
+        array : (H, W) or (H, W, 3); uint8, uint16 or float in 0…1
+            A colour picture is read by its grey code.
+        vivid : float, optional
+            At least 0; factor on the predicted chroma; without it, the model's own.
+        strength : float
+            0…1; 0 gives the grey picture.
+        keep : "grey" or "lightness", optional
+            What of each pixel is unchanged: the grey code, or L. Without it, as the settings say.
+
+        Returns
+        -------
+        (H, W, 3) ndarray of the same type
+
+        Raises
+        ------
+        InputError
+            For an array that is no picture, or a number out of range.
+        """
+        self._check_fitted()
+        grey = luma(check_picture(array))
+        vivid = self.vivid_ if vivid is None else check_number(vivid, "vivid", 0, 100)
+        with one_thread():
+            L_work, coarser = self.at_work(grey)
+            chroma, grid = self.predict(L_work, coarser)
+            refinement = self.settings.refinement
+            white = self.settings.color.white_point
+            return refine(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep or refinement.keep)
+
+    def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
+        size = self.settings.features.working_size
+        return lightness_at_work(grey, size), coarsening(grey.shape, size)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file, whole or not at all; raises StorageError."""
+        from . import __version__
+
+        self._check_fitted()
+        arrays = {f"baselines.{name}": array for name, array in self.baselines_.to_arrays().items()}
+        settings = self.settings.to_dict()
+        header = {
+            "package": __version__,
+            "settings": {section: settings[section] for section in self.sections},
+            "vivid": self.vivid_,
+            "reference": self.reference_,
+            "scores": self.scores_,
+        }
+        save_model(path, arrays | self.to_arrays(), header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model file; raises ModelError if it is not whole and sound."""
+        return cls.from_parts(*load_model(path), path)
+
+    @classmethod
+    def from_parts(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
+        """Return the model whose file `path` holds these; raises ModelError if they do not fit together."""
+        parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in (*cls.parts, "baselines")}
+        for name, array in arrays.items():
+            part, _, key = name.partition(".")
+            if part not in parts:
+                raise ModelError(f"'{path}': unknown array '{name}'; known are those of {', '.join(parts)}")
+            parts[part][key] = array
+        try:
+            model = cls(Settings.from_dict(header["settings"]))
+            model.baselines_ = Baselines.from_arrays(parts["baselines"])
+            model.vivid_ = check_number(header["vivid"], "vivid", 0, 100)
+            model.reference_, model.scores_ = dict(header["reference"]), dict(header["scores"])
+            model.take_arrays(parts)
+        except (KeyError, TypeError, ValueError, ModelError) as error:
+            raise ModelError(f"'{path}' does not fit together: {error}") from None
+        return model
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "baselines_"):
+            raise InputError(f"this {type(self).__name__} has learned nothing yet; call fit(photos), or load a model")
+
+
+def vividness(pp: float, pt: float, tt: float, photos: int, cost: float) -> float:
+    """Return the largest vividness, up to 1.5, that costs at most `cost` dB against the best on other photos.
+
+    The squared error is a parabola in the factor s on the predicted chroma p of the true t:
+    E(s) = s² Σp² − 2s Σpt + Σt², least at s₀ = Σpt/Σp²; the answer is where it has risen by the cost above that.
+    Of few photos held out s₀ is little more than chance: `USUAL` joins it with the weight of `USUAL_PHOTOS`.
+    """
+    if pp == 0:
+        return USUAL
+    best = (photos * pt / pp + USUAL_PHOTOS * USUAL) / (photos + USUAL_PHOTOS)
+    least = tt - 2 * best * pt + best**2 * pp
+    allowed = least * (10 ** (cost / 10) - 1)
+    return float(np.clip(round(best + np.sqrt(max(allowed, 0) / pp), 3), 0.5, 1.5))

@@ -1,0 +1,94 @@
+"""Photos as batches of lightness and chroma, streamed from disk: what step comes next depends on its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..opencv import cv2
+from ..samples import load_lab
+from ..settings import CnnSettings
+from ..threads import one_thread
+
+MOST_LOADERS = 8  # processes that read ahead
+
+
+@dataclass(frozen=True)
+class Photos(Dataset):
+    """Squares cut from photos, augmented; item (number, draw) is the draw-th square of the number-th photo.
+
+    paths : where the photos lie.
+    settings : CnnSettings
+    working_size : px, long side to which a photo is brought first.
+    white_point, seed : of Lab; of everything that is drawn.
+    """
+
+    paths: tuple[Path, ...]
+    settings: CnnSettings
+    working_size: int
+    white_point: str
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return lightness (1, size, size) in 0…1 and a, b (2, size, size) in Lab units, float32."""
+        number, draw = item
+        with one_thread():
+            _, lab = load_lab(self.paths[number], self.working_size, self.white_point)
+            square = cut(lab, self.settings, np.random.default_rng([self.seed, number, draw]))
+        planes = np.ascontiguousarray(np.moveaxis(square, 2, 0))
+        return planes[:1] / np.float32(100), planes[1:]
+
+    def batches(self, first: int, last: int) -> list[list[tuple[int, int]]]:
+        """Return the items of steps first … last − 1: each epoch takes every photo once, in another order."""
+        size, count = self.settings.batch_size, len(self.paths)
+        items = range(first * size, last * size)
+        orders: dict[int, np.ndarray] = {}
+        for epoch in range(first * size // count, (last * size - 1) // count + 1):
+            orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(count)
+        drawn = [(int(orders[epoch][place]), epoch) for epoch, place in (divmod(item, count) for item in items)]
+        return [drawn[start : start + size] for start in range(0, len(drawn), size)]
+
+    def stream(self, first: int, last: int, loaders: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of steps first … last − 1: (N, 1, size, size) and (N, 2, size, size).
+
+        Parameters
+        ----------
+        loaders : int
+            Processes that read ahead; 0 reads in this one.
+        """
+        loaders = min(loaders, MOST_LOADERS)
+        yield from DataLoader(self, batch_sampler=self.batches(first, last), num_workers=loaders)
+
+
+def cut(lab: np.ndarray, settings: CnnSettings, rng: np.random.Generator) -> np.ndarray:
+    """Return a square (size, size, C) of a picture (h, w, C), float32: cut out or squeezed, zoomed, turned, mirrored.
+
+    What lies beyond the edge is mirrored at it.
+    """
+    height, width = lab.shape[:2]
+    side = settings.size
+    scale = np.exp(rng.uniform(-1, 1) * np.log(settings.zoom))
+    turn = np.deg2rad(rng.uniform(-1, 1) * settings.rotation)
+    moved = rng.uniform(-1, 1, 2)
+    mirrored = settings.flip and rng.random() < 0.5
+    if settings.whole:
+        across, down = scale * side / width, scale * side / height
+        middle = np.array([width, height]) / 2 + moved * settings.shift * (width, height)
+    else:
+        across = down = scale
+        room = np.maximum(np.array([width, height]) - side / scale, 0) / 2
+        middle = np.array([width, height]) / 2 + moved * room
+    cos, sin = np.cos(turn), np.sin(turn)
+    matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([across * (-1 if mirrored else 1), down])
+    # Pixel centres lie at + 0.5: the middle of the photo's part comes to the middle of the square.
+    offset = side / 2 - 0.5 - matrix @ (middle - 0.5)
+    both = np.column_stack([matrix, offset])
+    return cv2.warpAffine(lab, both, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)

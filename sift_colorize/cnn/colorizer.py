@@ -1,0 +1,334 @@
+"""`CnnColorizer`: a CNN with the contract of `Colorizer`; fit, colorize, save, load."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import torch
+
+from ..base import BaseColorizer, silent, vividness
+from ..baselines import Baselines
+from ..caching import Cache, digest_of, temporary_cache
+from ..checks import ColorizeError, InputError, ModelError, NoPhotosError
+from ..color import rgb_to_lab, white_point
+from ..evaluate import protocol_photo, score_photo
+from ..features import resize
+from ..files import content_digest, find
+from ..modelfile import load_model
+from ..reference import Failure, Source, describe, list_sources, split
+from ..samples import chroma_table, load_lab
+from ..settings import Settings
+from ..sift import Grid
+from ..threads import one_thread
+from .batches import Photos
+from .embedding import Embedding
+from .networks import ChromaNetwork, build_network, parameter_count
+from .trainer import CnnTrainer
+
+JUDGED = 24  # photos held out at most that a training is scored on on its way
+COLOURS = 200  # of each photo, that a network's start and the bins' weights are taken from
+SAVE_EVERY = 120.0  # s of training between checkpoints
+SHOWN = 20  # steps whose mean loss is shown
+
+
+class CnnColorizer(BaseColorizer):
+    """A CNN that learns colour from photos, and puts it into grey ones: to compare the classical way with.
+
+    Which one is `settings.cnn.network`. What it predicts at working size is refined like the classical prediction: the
+    same guarantees hold.
+
+    Parameters
+    ----------
+    settings : Settings
+        With `cnn.network` set, as in `load_settings("fusion")`.
+
+    Attributes
+    ----------
+    network_ : ChromaNetwork
+    steps_, seconds_ : int, float
+        Steps of training, and the time that they took.
+    baselines_, vivid_, reference_, scores_, held_out_, failures_
+        As those of `Colorizer`.
+
+    Raises
+    ------
+    InputError
+        If the settings name no network.
+    """
+
+    parts = ("network",)
+    sections = ("color", "features", "training", "refinement", "cnn")
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        if settings.cnn.network == "none":
+            raise InputError("cnn.network is none; wanted is the name of a network, or the classical Colorizer")
+        self._origin: tuple[str, str] | None = None
+
+    def __reduce__(self):  # workers read a large network from its file rather than from a pipe
+        return (_loaded, self._origin) if self._origin else super().__reduce__()
+
+    def fit(
+        self,
+        photos: str | Path | Sequence[str | Path],
+        cache: Cache | None = None,
+        jobs: int = 1,
+        progress: Any = silent,
+        recursive: bool = False,
+    ) -> Self:
+        """Learn from colour photos, which are streamed from disk.
+
+        The parameters are those of `Colorizer.fit`; `jobs` is the number of threads. With a cache, training goes on
+        from its last checkpoint, also with more `cnn.epochs` or `cnn.minutes` than before.
+
+        Raises
+        ------
+        NoPhotosError, InputError, SettingsError, StorageError
+            As `Colorizer.fit` does.
+        ColorizeError
+            If the loss is not finite: the learning rate is too high. The last good checkpoint stays.
+        """
+        white_point(self.settings.color.white_point)
+        sources, failures = list_sources(find(photos, recursive))
+        with nullcontext(cache) if cache else temporary_cache() as used:
+            known, failed = self._look(sources, used, jobs, progress)
+            good = [source for source in sources if source.digest in known]
+            if not good:
+                raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
+            held_out, training = split(good, self.settings.training.held_out)
+            self.baselines_ = Baselines.from_table(sum(known[one.digest]["table"] for one in training))
+            self.vivid_ = self.settings.refinement.vivid or 1.0
+            colours = np.concatenate([known[source.digest]["ab"] for source in training]).astype(np.float32)
+            self._train(training, held_out[:JUDGED], colours, used, jobs, progress)
+        with one_thread():
+            self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out)
+        self.reference_ = describe(training, held_out, {digest: one["tint"] for digest, one in known.items()})
+        self.scores_ = {}
+        self.held_out_ = [source.path for source in held_out]
+        self.failures_ = failures + failed
+        return self
+
+    def _look(self, sources: list[Source], cache: Cache, jobs: int, progress: Any):
+        """Return what `photo_colours` gives for each photo by digest, and the photos that failed."""
+        settings = self.settings
+        options = (settings.features.working_size, settings.color.white_point, settings.training.seed)
+        calls = [(source, options) for source in sources]
+        results = list(progress(cache.map(_colours, calls, jobs, chunk=4), len(calls), "looking at photos"))
+        found = dict(zip(sources, results, strict=True))
+        failed = [result for result in results if isinstance(result, Failure)]
+        return {one.digest: result for one, result in found.items() if not isinstance(result, Failure)}, failed
+
+    def _train(
+        self,
+        training: list[Source],
+        judges: list[Source],
+        colours: np.ndarray,
+        cache: Cache,
+        jobs: int,
+        progress: Any,
+    ) -> None:
+        """Train from the last checkpoint, if there is one; keep the best weights, or the last if none are judged."""
+        settings = self.settings
+        photos = Photos(
+            tuple(source.path for source in training), settings.cnn, settings.features.working_size,
+            settings.color.white_point, settings.training.seed,
+        )  # fmt: skip
+        torch.set_num_threads(jobs)
+        torch.manual_seed(settings.training.seed)
+        self.network_ = self._new_network()
+        self.network_.start(colours)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        trainer = CnnTrainer(self.network_, settings.cnn, device)
+        digest = digest_of(settings.cnn.network, _lasting(settings), [source.digest for source in training])
+        checkpoint = cache.folder / "cnn" / f"{settings.cnn.network}-{digest[:16]}.safetensors"
+        if checkpoint.exists():
+            trainer.restore(checkpoint, settings.cnn.network)
+        judge = self._judge([protocol_photo(source.path) for source in judges], jobs)
+        steps = -(-settings.cnn.epochs * len(photos) // settings.cnn.batch_size)
+        run = _steps(trainer, photos, steps, judge if judges else None, settings.cnn, checkpoint, jobs)
+        label = f"training {settings.cnn.network}"
+        for _ in progress(run, max(steps - trainer.steps, 0), label):
+            pass
+        self.steps_, self.seconds_ = trainer.steps, trainer.seconds
+        self._take(trainer.best if judges else trainer.averaged)
+
+    def _take(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take weights as they are stored: rounded to float16."""
+        stored = {name: value.cpu().half().float() for name, value in weights.items()}
+        self.network_ = self.network_.cpu()
+        self.network_.load_state_dict(stored)
+        self.network_.eval()
+
+    def _judge(self, truths: list[np.ndarray], jobs: int) -> Callable[[CnnTrainer], float]:
+        """Return a function that gives the mean gain in dB of a trainer's averaged weights."""
+        judged = self._sibling()
+
+        def judge(trainer: CnnTrainer) -> float:
+            judged._take(trainer.averaged)
+            rows = [score_photo(judged, truth, "lightness")[0] for truth in truths]
+            torch.set_num_threads(jobs)
+            return float(np.mean([row["psnr"] - row["baselines"]["train_mean"] for row in rows]))
+
+        return judge
+
+    def _sibling(self) -> CnnColorizer:
+        other = CnnColorizer(self.settings)
+        other.baselines_, other.vivid_ = self.baselines_, self.vivid_
+        other.network_ = self._new_network()
+        return other
+
+    def _new_network(self) -> ChromaNetwork:
+        name, embedding = self.settings.cnn.network, self.settings.cnn.embedding
+        options = {"embedding": Embedding(embedding)} if name == "koalarization" else {}
+        return build_network(name, **options)
+
+    def _calibrate(self, held_out: list[Source]) -> float:
+        """Return the vividness that photos held out ask for."""
+        pp = pt = tt = 0.0
+        count = 0
+        for source in held_out:
+            truth = protocol_photo(source.path)
+            lab = resize(rgb_to_lab(truth, self.settings.color.white_point), self._shape(truth.shape[:2]))
+            p = self._chroma(np.ascontiguousarray(lab[..., 0])).astype(np.float64)
+            t = lab[..., 1:].astype(np.float64)
+            pp, pt, tt = pp + (p * p).mean(), pt + (p * t).mean(), tt + (t * t).mean()
+            count += 1
+        return vividness(pp, pt, tt, count, self.settings.refinement.vivid_cost)
+
+    def predict(self, L: np.ndarray, coarser: int = 1) -> tuple[np.ndarray, Grid]:
+        """Return the chroma (h, w, 2) that the network sees in a lightness image (h, w), and the grid of all pixels.
+
+        `coarser` is of no account here.
+        """
+        small = self._chroma(resize(L, self._shape(L.shape)))
+        return resize(small, L.shape), Grid.make(L.shape, 1)
+
+    def _shape(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the size of the picture that the network is given for one of `shape`: multiples of its stride."""
+        size, stride = self.settings.cnn.size, self.network_.stride
+        if self.settings.cnn.whole:
+            return size, size
+        height, width = (max(stride, round(side / stride) * stride) for side in shape[:2])
+        return height, width
+
+    def _chroma(self, L: np.ndarray) -> np.ndarray:
+        """Return the chroma (h, w, 2) of a lightness image whose sides are multiples of the network's stride."""
+        torch.set_num_threads(1)  # as every work item
+        with torch.inference_mode():
+            outputs = self.network_(torch.from_numpy(np.ascontiguousarray(L))[None, None] / 100)
+            return self.network_.chroma(outputs)[0].movedim(0, 2).numpy().copy()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the network's name and its number of parameters."""
+        return {"network": self.settings.cnn.network, "parameters": parameter_count(self.network_)}
+
+    def expected_error(self, array: Any) -> NoReturn:
+        """Raise ModelError: a CNN does not know its errors."""
+        raise ModelError("a CNN does not know its errors; wanted is a classical model, of `fit` without --with")
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the weights by name, float16."""
+        return {f"network.{name}": value.half().numpy() for name, value in self.network_.state_dict().items()}
+
+    def take_arrays(self, parts: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take what `to_arrays` gave."""
+        self.network_ = self._new_network()
+        try:
+            self._take({name: torch.from_numpy(array) for name, array in parts["network"].items()})
+        except RuntimeError as error:
+            first = " ".join(str(error).split()[:30])
+            raise ModelError(
+                f"the weights are not those of the network {self.settings.cnn.network} ({first} …)"
+            ) from None
+
+    @classmethod
+    def from_parts(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
+        """Return the model whose file `path` holds these; raises ModelError if they do not fit together."""
+        model = super().from_parts(arrays, header, path)
+        model._origin = str(Path(path).resolve()), content_digest(path)
+        return model
+
+
+@lru_cache(1)
+def _loaded(path: str, digest: str) -> CnnColorizer:
+    if content_digest(path) != digest:
+        raise ModelError(f"'{path}' was replaced while it was in use; start again")
+    return CnnColorizer.from_parts(*load_model(path), path)
+
+
+def _lasting(settings: Settings) -> dict[str, Any]:
+    """Return the settings that a training depends on: all but for how long it runs."""
+    sections = settings.to_dict()
+    cnn = {key: value for key, value in sections["cnn"].items() if key not in ("epochs", "minutes", "patience")}
+    working_size, seed = settings.features.working_size, settings.training.seed
+    return {"color": sections["color"], "cnn": cnn, "working_size": working_size, "seed": seed}
+
+
+def _steps(
+    trainer: CnnTrainer,
+    photos: Photos,
+    last: int,
+    judge: Callable[[CnnTrainer], float] | None,
+    settings: Any,
+    checkpoint: Path,
+    jobs: int,
+) -> Iterator[dict[str, float]]:
+    """Train up to step `last`, and give loss and gain after each step; write checkpoints on the way and at the end."""
+    losses: deque[float] = deque(maxlen=SHOWN)
+    record = trainer.record
+    saved = trainer.seconds
+
+    def ended() -> bool:
+        idle = record.get("idle", 0) >= settings.patience
+        return idle or trainer.steps >= last or 0 < settings.minutes * 60 <= trainer.seconds
+
+    if ended():
+        return
+    for lightness, ab in photos.stream(trainer.steps, last, jobs - 1):
+        start = time.perf_counter()
+        losses.append(trainer.step(lightness, ab))
+        trainer.seconds += time.perf_counter() - start
+        shown = {"loss": float(np.mean(losses))}
+        if judge and (trainer.steps % settings.check_every == 0 or ended()):
+            record["gain"] = judge(trainer)
+            if record["gain"] > record.get("best", -np.inf):
+                record["best"], record["idle"] = record["gain"], 0
+                trainer.keep_best()
+            else:
+                record["idle"] = record.get("idle", 0) + 1
+        if "gain" in record:
+            shown["dB"] = record["gain"]
+        if ended() or trainer.seconds - saved > SAVE_EVERY:
+            saved = trainer.seconds
+            trainer.save(checkpoint, settings.network)
+        yield shown
+        if ended():
+            return
+
+
+def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: int, version: int = 1):
+    """Raw stage: a photo's mean a, b; its table of chroma by lightness and row; some of its colours.
+
+    Returns
+    -------
+    dict
+        tint (2,), table (L_CODES, ROW_CODES, 3), ab (COLOURS, 2) float16.
+    """
+    _, lab = load_lab(path, working_size, white)
+    ab = lab[..., 1:].reshape(-1, 2)
+    drawn = np.random.default_rng([seed, int(digest[:12], 16)]).integers(0, len(ab), COLOURS)
+    return {"tint": ab.mean(0), "table": chroma_table(lab), "ab": ab[drawn].astype(np.float16)}
+
+
+def _colours(cache: Cache, source: Source, options: tuple[int, str, int]):
+    try:
+        return cache.call(photo_colours, source.path, source.digest, *options, ignore=("path",))
+    except ColorizeError as error:
+        return Failure(source.path, str(error))
