@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .baselines import Baselines
-from .caching import Cache
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import luma
 from .features import coarsening, lightness_at_work
 from .modelfile import load_model, save_model
-from .reference import Failure
 from .refine import refine
 from .settings import Settings
 from .sift import Grid
 from .threads import one_thread
+
+if TYPE_CHECKING:  # learning is not imported to colour a photo
+    from .caching import Cache
+    from .reference import Failure
 
 USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
 CLASSICAL = "none"  # the name of no CNN

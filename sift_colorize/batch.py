@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from .base import BaseColorizer, silent
-from .checks import ColorizeError, InputError, NoPhotosError, StorageError, check_choice, check_number, nearest
+from .checks import (
+    ColorizeError,
+    InputError,
+    NoPhotosError,
+    StorageError,
+    WorkersError,
+    check_choice,
+    check_number,
+    nearest,
+)
 from .files import SUFFIXES, find
 from .photo_writing import output_suffix, write
 from .photos import read
@@ -284,17 +293,14 @@ def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, job
 def _results(
     todo: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int
 ) -> Generator[Outcome, None, None]:
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
     count = 0
     try:
         for outcome in in_workers(colorize_file, ((one, colorizer, options) for one in todo), jobs):
             count += 1
             yield outcome
-    except BrokenProcessPool:
-        reason = "a worker process was ended from outside, most likely for want of memory; try again with fewer: -j 1"
+    except WorkersError as error:
         for number, outcome in enumerate(todo[count:]):
-            yield replace(outcome, status="failed" if number == 0 else "left", reason=reason)
+            yield replace(outcome, status="failed" if number == 0 else "left", reason=str(error))
 
 
 def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) -> Outcome:

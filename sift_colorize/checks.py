@@ -39,6 +39,10 @@ class StorageError(ColorizeError, OSError):
     """The disk refused: no space left, no permission, read-only."""
 
 
+class WorkersError(ColorizeError):
+    """A worker process was ended from outside."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

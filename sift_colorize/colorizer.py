@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .base import BaseColorizer, silent, vividness
 from .baselines import Baselines
-from .caching import Cache, temporary_cache
 from .checks import ModelError, check_picture
 from .color import luma, white_point
 from .confidence import Confidence
@@ -23,6 +22,9 @@ from .refine import upsample
 from .scene import SceneModel, columns_seen, scene_groups
 from .sift import Grid
 from .threads import one_thread
+
+if TYPE_CHECKING:  # learning is not imported to colour a photo
+    from .caching import Cache
 
 
 class Colorizer(BaseColorizer):
@@ -97,6 +99,7 @@ class Colorizer(BaseColorizer):
             If the cache's disk refuses.
         """
         from . import learn_scene, reference, training
+        from .caching import temporary_cache
 
         white_point(self.settings.color.white_point)
         paths = find(photos, recursive)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import tifffile
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from .checks import InputError, PhotoError, check_number, check_picture, nearest
@@ -181,6 +180,8 @@ def _deep_png(file: BinaryIO, pixels: np.ndarray, photo: Photo, icc: bytes | Non
 
 
 def _tiff(file: BinaryIO, pixels: np.ndarray, photo: Photo, icc: bytes | None) -> None:
+    import tifffile  # which other formats do without
+
     exif = Image.Exif()
     try:
         if photo.exif:
@@ -232,6 +233,8 @@ def _block(tags: dict, group: int) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 def _append(file: BinaryIO, blocks: dict[int, TiffImagePlugin.ImageFileDirectory_v2]) -> None:
     """Put the EXIF and GPS blocks behind a TIFF, and point to them."""
+    import tifffile
+
     file.seek(0)
     with tifffile.TiffFile(file) as tif:
         tags = tif.pages.first.tags

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .checks import PhotoError
@@ -129,6 +128,8 @@ def _decode(data: bytes, as_grey: bool) -> Photo:
         # Pillow warns from half of the size on which it refuses, and of EXIF that it can't parse.
         warnings.simplefilter("ignore")
         if data.startswith(TIFF_MAGIC):
+            import tifffile
+
             with tifffile.TiffFile(io.BytesIO(data)) as tif:
                 if not len(tif.pages):
                     raise _RefusedError("is truncated: it holds no picture; a whole photo is wanted")

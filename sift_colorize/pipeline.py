@@ -414,8 +414,23 @@ def info(file, as_json) -> int:
     return DONE
 
 
+def _spare_scipy() -> None:
+    """Keep numba from importing scipy.linalg, a sixth of the time that one photo takes.
+
+    It is for matrix products inside kernels, which none here makes with it; numba does without if it is not there.
+    """
+    if "scipy.linalg" not in sys.modules:
+        sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+        try:
+            import numba.np.arraymath  # noqa: F401
+        finally:
+            del sys.modules["scipy.linalg"]
+
+
 def main() -> None:
     """Run the command line; the console script `sift-colorize`."""
+    if sys.argv[1:2] == ["colorize"]:
+        _spare_scipy()
     try:
         cli.main()
     except SystemExit as end:

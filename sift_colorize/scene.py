@@ -18,7 +18,6 @@ from functools import cached_property
 import numpy as np
 
 from ._kernels.words import nearest_words, pooled_histograms, pooled_projection, word_histograms
-from .caching import digest_of
 from .checks import ModelError
 from .features import lightened, local_moments
 from .settings import FeatureSettings
@@ -61,6 +60,8 @@ class Vocabulary:
     @cached_property
     def digest(self) -> str:
         """Stands for the vocabulary in the keys of stages."""
+        from .caching import digest_of  # joblib, which colouring a photo does without
+
         return digest_of(self.centres, self.bandwidth)
 
 

@@ -167,7 +167,7 @@ class CnnSettings:
     optimizer: str = _of("adam", "adadelta", "adamax", "adamw", "rmsprop", "sgd")
     learning_rate: float = _in(3e-4, 1e-8, 10)
     weight_decay: float = _in(0.0, 0, 100)
-    batch_size: int = _in(16, 1, 1024)
+    batch_size: int = _in(8, 1, 1024)
     average: float = _in(0.99, 0, 0.99999)
     epochs: int = _in(100, 1, 100000)
     minutes: float = _in(0.0, 0)

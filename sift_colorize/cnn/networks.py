@@ -10,18 +10,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
 
-from ..checks import ColorizeError, check_choice
-
-try:
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-except ImportError as error:
-    raise ColorizeError(
-        "the CNN colorizers need PyTorch, which is not here; install it with: pip install '.[cnn]'"
-    ) from error
-
+from ..checks import check_choice
 from .bins import BINS, annealed_mean, bin_weights, soft_bins
 from .embedding import Embedding
 
@@ -81,14 +74,14 @@ class ChromaNetwork(nn.Module):
         return (outputs - self.middle) * self.unit
 
     def start(self, ab: np.ndarray) -> None:
-        """Draw the weights anew (He et al. 2015), such that the network says the mean of colours `ab` (N, 2)."""
+        """Draw the weights anew (He et al. 2015); the network then says the mean of colours `ab` (N, 2) everywhere."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
-            self.last.weight *= 0.1
+            nn.init.zeros_(self.last.weight)
             self.last.bias = nn.Parameter(self._resting(ab))
 
     def _resting(self, ab: np.ndarray) -> torch.Tensor:

@@ -24,6 +24,7 @@ OPTIMIZERS: dict[str, Any] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
+WARM_UP = 20  # steps over which the learning rate rises to its value
 LARGEST_GRADIENT = 1.0  # norm; a longer gradient is made as long as this
 KEY = "sift_colorize_training"
 ADVICE = "choose another place for the cache with --cache"
@@ -82,6 +83,8 @@ class CnnTrainer:
                 f"training stopped at step {self.steps + 1}: its loss is {value}; wanted is a learning rate that does "
                 f"not diverge (cnn.learning_rate is {self.settings.learning_rate:g})"
             )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * min(1.0, (self.steps + 1) / WARM_UP)
         self.optimizer.step()
         self.steps += 1
         keep = min(self.settings.average, self.steps / (self.steps + 9))  # a short memory at first
