@@ -34,7 +34,7 @@ from sift_colorize.threads import available_cores
 
 RESULTS = Path(__file__).parent / "results"
 CLASSICAL = "classical"
-MARKS = (1, 2, 5, 10, 20, 40, 60)  # minutes of training at which a network is judged
+MARKS = (5, 10, 20, 40, 60)  # minutes of training at which a network is judged
 SIZES = (224, 512, 1024, 2048)  # px, squares that are colorized
 PUBLISHED = {  # s, of the fusion network at SIZES, in its paper
     "CPU": (0.459, 1.869, 5.974, 23.896),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_file import write_classifier
 from PIL import Image
-from tiny import OVERRIDES, save_photos
+from tiny import save_photos
 
 import sift_colorize
 from sift_colorize.checks import ColorizeError, InputError, ModelError, StorageError
@@ -282,12 +283,12 @@ def test_mirrored_is_mirrored():
 
 def test_each_epoch_takes_every_photo_once_and_steps_are_known_by_number():
     photos = Photos(tuple(map(Path, "abcdefg")), CnnSettings(batch_size=3), 48, "D65", 0)
-    steps = photos.batches(0, 14)
+    steps = list(photos.batches(0, 14))
     items = [item for step in steps for item in step]
     for epoch in range(6):
         taken = items[epoch * 7 : epoch * 7 + 7]
         assert sorted(number for number, _ in taken) == list(range(7)) and {draw for _, draw in taken} == {epoch}
-    assert photos.batches(5, 14) == steps[5:]
+    assert list(photos.batches(5, 14)) == steps[5:]
     assert [number for number, _ in items[:7]] != [number for number, _ in items[7:14]]
 
 
@@ -297,7 +298,7 @@ def test_what_is_streamed_is_the_photo(tmp_path):
     for loaders in (0, 1):
         (L, ab), *_ = photos.stream(0, 2, loaders)
         assert L.shape == (2, 1, 32, 32) and ab.shape == (2, 2, 32, 32)
-        number = photos.batches(0, 1)[0][0][0]
+        number = next(photos.batches(0, 1))[0][0]
         lab = rgb_to_lab(np.asarray(Image.open(paths[number])))
         np.testing.assert_allclose(100 * L[0].mean(), lab[..., 0].mean(), atol=2)
         np.testing.assert_allclose(ab[0].mean((1, 2)), lab[..., 1:].mean((0, 1)), atol=2)
@@ -516,22 +517,26 @@ def test_weights_of_another_network_are_refused(fitted):
         sift_colorize.Colorizer.load(folder / "unet.safetensors")
 
 
-def test_the_command_line_takes_it_like_any_model(fitted, tmp_path, monkeypatch):
+def test_the_command_line_takes_it_like_any_model_and_the_published_folders_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, folder = fitted
-    photos, model = str(folder / "photos"), str(folder / "cli.safetensors")
-    small = [word for change in (*SMALL, *OVERRIDES[:0]) for word in ("--set", change)]
-    run = CliRunner().invoke(cli, ["fit", photos, "--with", "unet", "-o", model, "--cache", "cache", *small])
-    assert run.exit_code == 0, run.output
-    assert "1 photos" in run.output
-    run = CliRunner().invoke(cli, ["colorize", photos, "-o", "out/", "-m", model, "-j", "2"])
-    assert run.exit_code == 0 and len(list(Path("out").iterdir())) == 12
-    info = json.loads(CliRunner().invoke(cli, ["info", model, "--json"]).stdout)
+    save_photos(Path("train"), 12)
+    save_photos(Path("test"), 3)
+    small = [word for change in SMALL for word in ("--set", change)]
+
+    def run(*words):
+        return CliRunner().invoke(cli, list(words))
+
+    result = run("fit", "train", "--with", "unet", "-o", "unet.safetensors", "--cache", "cache", *small)
+    assert result.exit_code == 0, result.output
+    assert "1 photos" in result.output
+    result = run("colorize", "test", "-o", "results", "-m", "unet.safetensors", "-j", "2")
+    assert result.exit_code == 0 and sorted(os.listdir("results")) == sorted(os.listdir("test"))
+    info = json.loads(run("info", "unet.safetensors", "--json").stdout)
     assert info["network"] == "unet" and info["parameters"] == PARAMETERS["unet"] and info["photos"] == 11
-    scores = json.loads(CliRunner().invoke(cli, ["evaluate", photos, "-m", model, "--json"]).stdout)
-    assert scores["photos"] == 12
-    run = CliRunner().invoke(cli, ["explain", str(next((folder / "photos").iterdir())), "-m", model])
-    assert run.exit_code == 2 and "classical" in run.output
+    scores = json.loads(run("evaluate", "test", "-m", "unet.safetensors", "--json").stdout)
+    assert scores["photos"] == 3
+    result = run("explain", "test/photo0.png", "-m", "unet.safetensors")
+    assert result.exit_code == 2 and "classical" in result.output
 
 
 def test_an_embedding_is_of_koalarization_alone(tmp_path):

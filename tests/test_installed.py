@@ -49,7 +49,7 @@ def test_the_cache_is_the_users(installed, tmp_path):
 def test_the_pipelines_come_along(installed):
     assert (
         installed("from sift_colorize.settings import *; print(*packaged_pipelines())")
-        == "best default published smoke"
+        == "autoencoder best classify default fusion koalarization published smoke unet"
     )
     code = "from sift_colorize.settings import *; print(load_settings('published').refinement.method)"
     assert installed(code) == "as_published"

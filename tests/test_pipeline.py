@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from sift_colorize import __version__, bundled, files, progress
 from sift_colorize.colorizer import Colorizer
-from sift_colorize.modelfile import KEY
+from sift_colorize.modelfile import KEY, LARGEST
 from sift_colorize.photos import read
 from sift_colorize.pipeline import cli
 
@@ -327,7 +327,7 @@ def wrong_version(content):
         (lambda path: wrong_version(path.read_bytes()), "version 9"),
         (lambda path: changed_model(path, "baselines.train_mean", lambda array: array * np.nan), "NaN"),
         (lambda path: changed_model(path, "baselines.train_mean", lambda array: array[:1]), "train_mean"),
-        (lambda path: b"x" * (65 * 2**20), "no model is larger"),
+        (lambda path: bytes(LARGEST + 1), "no model is larger"),
         (None, "no such file"),
     ],
     ids=["tail cut", "head only", "empty", "pickle", "version", "NaN", "size", "huge", "missing"],

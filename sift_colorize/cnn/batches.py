@@ -46,15 +46,18 @@ class Photos(Dataset):
         planes = np.ascontiguousarray(np.moveaxis(square, 2, 0))
         return planes[:1] / np.float32(100), planes[1:]
 
-    def batches(self, first: int, last: int) -> list[list[tuple[int, int]]]:
-        """Return the items of steps first … last − 1: each epoch takes every photo once, in another order."""
+    def batches(self, first: int, last: int) -> Iterator[list[tuple[int, int]]]:
+        """Yield the items of steps first … last − 1: each epoch takes every photo once, in another order."""
         size, count = self.settings.batch_size, len(self.paths)
-        items = range(first * size, last * size)
-        orders: dict[int, np.ndarray] = {}
-        for epoch in range(first * size // count, (last * size - 1) // count + 1):
-            orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(count)
-        drawn = [(int(orders[epoch][place]), epoch) for epoch, place in (divmod(item, count) for item in items)]
-        return [drawn[start : start + size] for start in range(0, len(drawn), size)]
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(first, last):
+            batch = []
+            for item in range(step * size, (step + 1) * size):
+                if item // count != epoch:
+                    epoch = item // count
+                    order = np.random.default_rng([self.seed, epoch]).permutation(count)
+                batch.append((int(order[item % count]), epoch))
+            yield batch
 
     def stream(self, first: int, last: int, loaders: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of steps first … last − 1: (N, 1, size, size) and (N, 2, size, size).
