@@ -47,6 +47,8 @@ class BaseColorizer:
         Of the photos learned from: count, digest of all, and names, digests and mean a, b of up to 3,000.
     scores_ : dict
         Figures of the protocol, if `evaluate` has put them here.
+    note_ : str
+        After `fit`: what the user should know of it, if anything.
     held_out_, failures_ : lists
         After `fit`: the photos kept out of training, and those passed over with the reason.
     """
@@ -55,6 +57,7 @@ class BaseColorizer:
     vivid_: float
     reference_: dict[str, Any]
     scores_: dict[str, Any]
+    note_ = ""
     held_out_: list[Path]
     failures_: list[Failure]
     parts: tuple[str, ...] = ()  # of a model file beside the baselines, before the dot of a name

@@ -143,11 +143,9 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
     from .bundled import bundled_photos
     from .colorizers import new_colorizer
     from .files import find
-    from .settings import load_settings
     from .sheet import contact_sheet
 
-    settings = load_settings(pipeline or network or "default", overrides)
-    settings = _with_network(settings, network, embedding)
+    settings = _settings(pipeline, network, embedding, overrides)
     sheet = _checked_outputs(out, sheet)
     paths = find(photos, recursive) if photos else bundled_photos()
     paths = [path for path in paths if not _is_same(path, sheet)] or paths
@@ -164,23 +162,30 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
         contact_sheet(triples, sheet, f"{colorizer.scores_['how']}; dB: gain in PSNR over their mean colour everywhere")
         _print_table(colorizer.scores_)
     if not quiet:
+        if colorizer.note_:
+            say(colorizer.note_)
         say(f"wrote {out}" + (f" and {sheet}" if triples else "; too few photos to test it on"))
         if not photos:
             say(LITTLE.format(count={7: "Seven"}.get(len(paths), len(paths))))
     return report_failures(colorizer.failures_)
 
 
-def _with_network(settings: Settings, network: str | None, embedding: str | None) -> Settings:
-    """Return the settings with the network that was asked for in place, and its classifier."""
+def _settings(pipeline: str | None, network: str | None, embedding: str | None, overrides: tuple[str, ...]) -> Settings:
+    """Return what a settings file says, on top of what the network that was asked for is usually taught with."""
     from .checks import InputError
+    from .settings import Settings, load_settings
 
-    changes = {"network": network} if network else {}
-    if embedding:
-        changes["embedding"] = os.path.abspath(os.path.expanduser(embedding))
-    settings = settings.replaced({"cnn": changes}, "--with")
-    if settings.cnn.embedding and settings.cnn.network != "koalarization":
+    base = load_settings(network) if network else Settings()
+    settings = load_settings(pipeline or "default", overrides, base)
+    if network and settings.cnn.network != network:
+        raise InputError(
+            f"--with {network}, but cnn.network is set to {settings.cnn.network}; wanted is one of the two"
+        )
+    if not embedding:
+        return settings
+    if settings.cnn.network != "koalarization":
         raise InputError(f"--embedding is of koalarization alone; the network is {settings.cnn.network}")
-    return settings
+    return settings.replaced({"cnn": {"embedding": os.path.abspath(os.path.expanduser(embedding))}})
 
 
 def _cache(folder: str | None) -> Cache:

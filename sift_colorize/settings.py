@@ -151,7 +151,7 @@ class CnnSettings:
     zoom, rotation, shift, flip : augmentation; greatest factor (and its inverse), degrees, share of the side, mirrored.
     optimizer, learning_rate, weight_decay, batch_size : of the optimiser; the decay is a factor on the rate.
     average : decay of the running average of the weights, per step; 0 keeps the last weights.
-    epochs, minutes : passes over the photos, and minutes of training at most (0: any number).
+    epochs, minutes : passes over the photos, and minutes of training, at most.
     check_every : steps after which it is scored on photos held out.
     patience : checks without a better score after which training stops.
     """
@@ -170,7 +170,7 @@ class CnnSettings:
     batch_size: int = _in(8, 1, 1024)
     average: float = _in(0.99, 0, 0.99999)
     epochs: int = _in(100, 1, 100000)
-    minutes: float = _in(0.0, 0)
+    minutes: float = _in(60.0, 0)
     check_every: int = _in(100, 1)
     patience: int = _in(20, 1)
 
@@ -228,15 +228,19 @@ class Settings:
 SECTIONS = tuple(f.name for f in dataclasses.fields(Settings))
 
 
-def load_settings(pipeline: str | Path = "default", overrides: tuple[str, ...] | list[str] = ()) -> Settings:
+def load_settings(
+    pipeline: str | Path = "default", overrides: tuple[str, ...] | list[str] = (), base: Settings | None = None
+) -> Settings:
     """Read a settings file.
 
     Parameters
     ----------
     pipeline : path or str
-        A TOML file, or the name of one in the package: "default", "published", "smoke".
+        A TOML file, or the name of one in the package: "default", "best", "published", "smoke", or a CNN's.
     overrides : sequence of str
         Single values, each as ``section.key=value`` with the value written as in TOML (bare words may go unquoted).
+    base : Settings, optional
+        What holds where the file says nothing, instead of the defaults.
 
     Raises
     ------
@@ -248,7 +252,7 @@ def load_settings(pipeline: str | Path = "default", overrides: tuple[str, ...] |
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: not a readable TOML settings file ({error})") from None
-    settings = Settings.from_dict(values, str(path))
+    settings = (base or Settings()).replaced(values, str(path))
     for override in overrides:
         settings = settings.replaced(_parse_override(override), "--set")
     return settings

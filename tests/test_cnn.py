@@ -19,7 +19,7 @@ from PIL import Image
 from tiny import save_photos
 
 import sift_colorize
-from sift_colorize.checks import ColorizeError, InputError, ModelError, StorageError
+from sift_colorize.checks import ColorizeError, InputError, ModelError, PhotoError, StorageError
 from sift_colorize.color import luma, rgb_to_lab
 from sift_colorize.pipeline import CNNS, cli
 from sift_colorize.settings import CnnSettings, load_settings
@@ -304,6 +304,15 @@ def test_what_is_streamed_is_the_photo(tmp_path):
         np.testing.assert_allclose(ab[0].mean((1, 2)), lab[..., 1:].mean((0, 1)), atol=2)
 
 
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_a_photo_that_goes_away_is_named_in_one_line(tmp_path, loaders):
+    paths = save_photos(tmp_path, 2)
+    paths[1].unlink()
+    with pytest.raises(PhotoError, match=r"^no such file: '.*photo1\.png'") as raised:
+        list(Photos(tuple(paths), plain(batch_size=2), 96, "D65", 0).stream(0, 1, loaders))
+    assert "\n" not in str(raised.value)
+
+
 # Training
 
 
@@ -539,9 +548,23 @@ def test_the_command_line_takes_it_like_any_model_and_the_published_folders_as_t
     assert result.exit_code == 2 and "classical" in result.output
 
 
-def test_an_embedding_is_of_koalarization_alone(tmp_path):
-    run = CliRunner().invoke(cli, ["fit", "--with", "unet", "--embedding", "x.onnx"])
-    assert run.exit_code == 2 and "--embedding is of koalarization alone" in run.output
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--with", "unet", "--embedding", "x.onnx"), "--embedding is of koalarization alone"),
+        (("--with", "unet", "--set", "cnn.network=fusion"), "wanted is one of the two"),
+        (("--with", "unett"), "did you mean"),
+    ],
+)
+def test_what_does_not_go_together_is_said(words, said):
+    run = CliRunner().invoke(cli, ["fit", *words])
+    assert run.exit_code == 2 and said in run.output
+
+
+def test_a_settings_file_comes_on_top_of_what_a_network_is_usually_taught_with(tmp_path):
+    (tmp_path / "own.toml").write_text("[cnn]\nlearning_rate = 0.01\n")
+    found = load_settings(tmp_path / "own.toml", (), load_settings("unet"))
+    assert found.cnn.learning_rate == 0.01 and found.cnn.optimizer == "adamax" and found.cnn.network == "unet"
 
 
 def test_koalarization_with_a_classifier_of_ones_own(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..checks import PhotoError
 from ..opencv import cv2
 from ..samples import load_lab
 from ..settings import CnnSettings
@@ -66,9 +67,18 @@ class Photos(Dataset):
         ----------
         loaders : int
             Processes that read ahead; 0 reads in this one.
+
+        Raises
+        ------
+        PhotoError
+            If a photo can't be read any more.
         """
         loaders = min(loaders, MOST_LOADERS)
-        yield from DataLoader(self, batch_sampler=self.batches(first, last), num_workers=loaders)
+        try:
+            yield from DataLoader(self, batch_sampler=self.batches(first, last), num_workers=loaders)
+        except PhotoError as error:  # from another process it comes with that one's traceback before it
+            last_line = str(error).strip().splitlines()[-1]
+            raise PhotoError(last_line.removeprefix(f"{PhotoError.__module__}.{PhotoError.__name__}: ")) from None
 
 
 def cut(lab: np.ndarray, settings: CnnSettings, rng: np.random.Generator) -> np.ndarray:

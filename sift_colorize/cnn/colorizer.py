@@ -23,8 +23,8 @@ from ..features import resize
 from ..files import content_digest, find
 from ..modelfile import load_model
 from ..reference import Failure, Source, describe, list_sources, split
-from ..samples import chroma_table, load_lab
-from ..settings import Settings
+from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
+from ..settings import CnnSettings, Settings
 from ..sift import Grid
 from ..threads import one_thread
 from .batches import Photos
@@ -98,18 +98,18 @@ class CnnColorizer(BaseColorizer):
         white_point(self.settings.color.white_point)
         sources, failures = list_sources(find(photos, recursive))
         with nullcontext(cache) if cache else temporary_cache() as used:
-            known, failed = self._look(sources, used, jobs, progress)
-            good = [source for source in sources if source.digest in known]
+            tints, failed = self._look(sources, used, jobs, progress)
+            good = [source for source in sources if source.digest in tints]
             if not good:
                 raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
             held_out, training = split(good, self.settings.training.held_out)
-            self.baselines_ = Baselines.from_table(sum(known[one.digest]["table"] for one in training))
+            table, colours = self._colours(training, used)
+            self.baselines_ = Baselines.from_table(table)
             self.vivid_ = self.settings.refinement.vivid or 1.0
-            colours = np.concatenate([known[source.digest]["ab"] for source in training]).astype(np.float32)
             self._train(training, held_out[:JUDGED], colours, used, jobs, progress)
         with one_thread():
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out)
-        self.reference_ = describe(training, held_out, {digest: one["tint"] for digest, one in known.items()})
+        self.reference_ = describe(training, held_out, tints)
         if isinstance(self.network_, Koalarization):
             self.reference_["classifier"] = self.network_.embedding[0].digest
         self.scores_ = {}
@@ -117,15 +117,28 @@ class CnnColorizer(BaseColorizer):
         self.failures_ = failures + failed
         return self
 
-    def _look(self, sources: list[Source], cache: Cache, jobs: int, progress: Any):
-        """Return what `photo_colours` gives for each photo by digest, and the photos that failed."""
+    @property
+    def _seen(self) -> tuple[int, str, int]:
+        """What `photo_colours` depends on beside the photo."""
         settings = self.settings
-        options = (settings.features.working_size, settings.color.white_point, settings.training.seed)
-        calls = [(source, options) for source in sources]
-        results = list(progress(cache.map(_colours, calls, jobs, chunk=4), len(calls), "looking at photos"))
+        return settings.features.working_size, settings.color.white_point, settings.training.seed
+
+    def _look(self, sources: list[Source], cache: Cache, jobs: int, progress: Any):
+        """Return the mean a, b of each photo by digest, and the photos that failed."""
+        calls = [(source, self._seen) for source in sources]
+        results = list(progress(cache.map(_tint, calls, jobs, chunk=4), len(calls), "looking at photos"))
         found = dict(zip(sources, results, strict=True))
         failed = [result for result in results if isinstance(result, Failure)]
-        return {one.digest: result for one, result in found.items() if not isinstance(result, Failure)}, failed
+        return {one.digest: tint for one, tint in found.items() if not isinstance(tint, Failure)}, failed
+
+    def _colours(self, training: list[Source], cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sum of the photos' tables of chroma, and some colours of each: (n, 2) float32."""
+        table, colours = np.zeros((L_CODES, ROW_CODES, 3)), []
+        for source in training:
+            found = _photo_colours(cache, source, self._seen)
+            table += found["table"]
+            colours.append(found["ab"])
+        return table, np.concatenate(colours).astype(np.float32)
 
     def _train(
         self,
@@ -159,6 +172,7 @@ class CnnColorizer(BaseColorizer):
         for _ in progress(run, max(steps - trainer.steps, 0), label):
             pass
         self.steps_, self.seconds_ = trainer.steps, trainer.seconds
+        self.note_ = _note(trainer, settings.cnn, steps)
         self._take(trainer.best if judges else trainer.averaged)
 
     def _take(self, weights: dict[str, torch.Tensor]) -> None:
@@ -284,7 +298,7 @@ def _steps(
     photos: Photos,
     last: int,
     judge: Callable[[CnnTrainer], float] | None,
-    settings: Any,
+    settings: CnnSettings,
     checkpoint: Path,
     jobs: int,
 ) -> Iterator[dict[str, float]]:
@@ -295,7 +309,7 @@ def _steps(
 
     def ended() -> bool:
         idle = record.get("idle", 0) >= settings.patience
-        return idle or trainer.steps >= last or 0 < settings.minutes * 60 <= trainer.seconds
+        return idle or trainer.steps >= last or trainer.seconds >= 60 * settings.minutes
 
     if ended():
         return
@@ -322,6 +336,18 @@ def _steps(
         start = time.perf_counter()
 
 
+def _note(trainer: CnnTrainer, settings: CnnSettings, last: int) -> str:
+    """Return why training ended, and how it can go on."""
+    done = (
+        f"{settings.network}: {trainer.steps} steps of {settings.batch_size} photos in {trainer.seconds / 60:.1f} min"
+    )
+    if trainer.steps >= last:
+        return f"{done}, all {settings.epochs} epochs; more --set cnn.epochs goes on from there"
+    if trainer.seconds >= 60 * settings.minutes:
+        return f"{done}, the time it was given; more --set cnn.minutes goes on from there"
+    return f"{done}; nothing got better for {settings.patience * settings.check_every} steps"
+
+
 def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: int, version: int = 1):
     """Raw stage: a photo's mean a, b; its table of chroma by lightness and row; some of its colours.
 
@@ -336,8 +362,12 @@ def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: 
     return {"tint": ab.mean(0), "table": chroma_table(lab), "ab": ab[drawn].astype(np.float16)}
 
 
-def _colours(cache: Cache, source: Source, options: tuple[int, str, int]):
+def _photo_colours(cache: Cache, source: Source, seen: tuple[int, str, int]) -> dict[str, np.ndarray]:
+    return cache.call(photo_colours, source.path, source.digest, *seen, ignore=("path",))
+
+
+def _tint(cache: Cache, source: Source, seen: tuple[int, str, int]) -> np.ndarray | Failure:
     try:
-        return cache.call(photo_colours, source.path, source.digest, *options, ignore=("path",))
+        return _photo_colours(cache, source, seen)["tint"]
     except ColorizeError as error:
         return Failure(source.path, str(error))
