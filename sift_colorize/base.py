@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from .baselines import Baselines
 from .checks import InputError, ModelError, check_number, check_picture
-from .color import luma
+from .color import luma, white_point
 from .features import coarsening, lightness_at_work
+from .files import find
 from .modelfile import load_model, save_model
 from .refine import refine
 from .settings import Settings
@@ -20,7 +22,7 @@ from .threads import one_thread
 
 if TYPE_CHECKING:  # learning is not imported to colour a photo
     from .caching import Cache
-    from .reference import Failure
+    from .reference import Failure, Source
 
 USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
 CLASSICAL = "none"  # the name of no CNN
@@ -74,7 +76,48 @@ class BaseColorizer:
         progress: Any = silent,
         recursive: bool = False,
     ) -> Self:
-        """Learn from colour photos."""
+        """Learn from colour photos.
+
+        Parameters
+        ----------
+        photos : path or sequence of paths
+            Files, folders and globs.
+        cache : Cache, optional
+            Where the stages' results are kept, so that a second run does no work twice; without it, nowhere.
+        jobs : int
+            Worker processes. The result does not depend on it.
+        progress : callable
+            ``progress(iterable, total, label)`` gives the iterable back and shows how far it is.
+        recursive : bool
+            Whether sub-folders are searched as well.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        NoPhotosError
+            If no photo in colour is found.
+        InputError, SettingsError
+            For paths or settings that are not understood.
+        StorageError
+            If the cache's disk refuses.
+        ColorizeError
+            If a training diverges.
+        """
+        from .caching import temporary_cache
+        from .reference import list_sources
+
+        white_point(self.settings.color.white_point)
+        sources, failures = list_sources(find(photos, recursive))
+        with nullcontext(cache) if cache else temporary_cache() as used:
+            self.failures_ = failures + self.learn(sources, used, jobs, progress)
+        self.scores_ = {}
+        return self
+
+    def learn(self, sources: list[Source], cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+        """Learn from photos in the order of their digests; return those passed over."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import BaseColorizer, silent, vividness
+from .base import BaseColorizer, vividness
 from .baselines import Baselines
 from .checks import ModelError, check_picture
-from .color import luma, white_point
+from .color import luma
 from .confidence import Confidence
 from .features import extract, feature_groups, resize, unfaded
-from .files import find
 from .network import CHANNELS, Network, predict_chroma
 from .refine import upsample
 from .scene import SceneModel, columns_seen, scene_groups
@@ -25,6 +21,7 @@ from .threads import one_thread
 
 if TYPE_CHECKING:  # learning is not imported to colour a photo
     from .caching import Cache
+    from .reference import Failure, Source
 
 
 class Colorizer(BaseColorizer):
@@ -62,67 +59,27 @@ class Colorizer(BaseColorizer):
     parts = (*CHANNELS, "confidence", "scene", "reference")
     sections = ("color", "features", "training", "regressor", "refinement")
 
-    def fit(
-        self,
-        photos: str | Path | Sequence[str | Path],
-        cache: Cache | None = None,
-        jobs: int = 1,
-        progress: Any = silent,
-        recursive: bool = False,
-    ) -> Self:
-        """Learn from colour photos.
-
-        Parameters
-        ----------
-        photos : path or sequence of paths
-            Files, folders and globs.
-        cache : Cache, optional
-            Where the stages' results are kept, so that a second run does no work twice; without it, nowhere.
-        jobs : int
-            Worker processes. The result does not depend on it.
-        progress : callable
-            ``progress(iterable, total, label)`` gives the iterable back and shows how far it is.
-        recursive : bool
-            Whether sub-folders are searched as well.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        NoPhotosError
-            If no photo in colour is found.
-        InputError, SettingsError
-            For paths or settings that are not understood.
-        StorageError
-            If the cache's disk refuses.
-        """
+    def learn(self, sources: list[Source], cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+        """Learn from photos in the order of their digests; return those passed over."""
         from . import learn_scene, reference, training
-        from .caching import temporary_cache
 
-        white_point(self.settings.color.white_point)
-        paths = find(photos, recursive)
-        sources, failures = reference.list_sources(paths)
-        with nullcontext(cache) if cache else temporary_cache() as used, one_thread():
-            photo_set = reference.ReferenceSet(sources, self.settings, used, jobs, progress)
+        with one_thread():
+            photo_set = reference.ReferenceSet(sources, self.settings, cache, jobs, progress)
             scene = learn_scene.learn_scene(photo_set)
             teach = training.Shards.of(photo_set, photo_set.training, scene)
             check = training.Shards.of(photo_set, photo_set.held_out, scene, held_out=True)
             teach.make(jobs, progress)
             check.make(jobs, progress)
             plan = training.TrainingPlan.of(teach, check, self.settings)
-            self.networks_ = training.train(plan, used, jobs, progress)
-            self.confidence_ = training.call_confidence(used, plan, self.networks_)
+            self.networks_ = training.train(plan, cache, jobs, progress)
+            self.confidence_ = training.call_confidence(cache, plan, self.networks_)
             self.scene_ = scene.model
             self.baselines_ = Baselines.from_table(photo_set.chroma_table())
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(check)
             self.reference_ = reference.describe(photo_set.training, photo_set.held_out, photo_set.tints)
             self.reference_scenes_ = scene.components[reference.listed(len(photo_set.training))]
-        self.scores_ = {}
         self.held_out_ = [source.path for source in photo_set.held_out]
-        self.failures_ = failures + photo_set.failures
-        return self
+        return photo_set.failures
 
     def _calibrate(self, shards) -> float:
         """Return the vividness that photos held out ask for."""

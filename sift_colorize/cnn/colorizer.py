@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -13,16 +12,16 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import torch
 
-from ..base import BaseColorizer, silent, vividness
+from ..base import BaseColorizer, vividness
 from ..baselines import Baselines
-from ..caching import Cache, digest_of, temporary_cache
+from ..caching import Cache, digest_of
 from ..checks import ColorizeError, InputError, ModelError, NoPhotosError
-from ..color import rgb_to_lab, white_point
+from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
 from ..features import resize
-from ..files import content_digest, find
+from ..files import content_digest
 from ..modelfile import load_model
-from ..reference import Failure, Source, describe, list_sources, split
+from ..reference import Failure, Source, describe, split
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
 from ..settings import CnnSettings, Settings
 from ..sift import Grid
@@ -73,49 +72,33 @@ class CnnColorizer(BaseColorizer):
         self._origin: tuple[str, str] | None = None
 
     def __reduce__(self):  # workers read a large network from its file rather than from a pipe
-        return (_loaded, self._origin) if self._origin else super().__reduce__()
+        if self._origin is None:
+            return super().__reduce__()
+        return _loaded, self._origin, {name: value for name, value in vars(self).items() if name != "network_"}
 
-    def fit(
-        self,
-        photos: str | Path | Sequence[str | Path],
-        cache: Cache | None = None,
-        jobs: int = 1,
-        progress: Any = silent,
-        recursive: bool = False,
-    ) -> Self:
-        """Learn from colour photos, which are streamed from disk.
+    def learn(self, sources: list[Source], cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+        """Learn from photos, which are streamed from disk, on `jobs` threads; return those passed over.
 
-        The parameters are those of `Colorizer.fit`; `jobs` is the number of threads. With a cache, training goes on
-        from its last checkpoint, also with more `cnn.epochs` or `cnn.minutes` than before.
-
-        Raises
-        ------
-        NoPhotosError, InputError, SettingsError, StorageError
-            As `Colorizer.fit` does.
-        ColorizeError
-            If the loss is not finite: the learning rate is too high. The last good checkpoint stays.
+        Training goes on from its last checkpoint in the cache, with more `cnn.epochs` or `cnn.minutes` as well.
+        If it diverges, the last good checkpoint stays.
         """
-        white_point(self.settings.color.white_point)
-        sources, failures = list_sources(find(photos, recursive))
-        with nullcontext(cache) if cache else temporary_cache() as used:
-            tints, failed = self._look(sources, used, jobs, progress)
-            good = [source for source in sources if source.digest in tints]
-            if not good:
-                raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
-            held_out, training = split(good, self.settings.training.held_out)
-            table, colours = self._colours(training, used)
-            self.baselines_ = Baselines.from_table(table)
-            self.vivid_ = self.settings.refinement.vivid or 1.0
-            self._train(training, held_out[:JUDGED], colours, used, jobs, progress)
+        tints, failed = self._look(sources, cache, jobs, progress)
+        good = [source for source in sources if source.digest in tints]
+        if not good:
+            raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
+        held_out, training = split(good, self.settings.training.held_out)
+        table, colours = self._colours(training, cache)
+        self.baselines_ = Baselines.from_table(table)
+        self.vivid_ = self.settings.refinement.vivid or 1.0
+        self._origin = None
+        self._train(training, held_out[:JUDGED], colours, cache, jobs, progress)
         with one_thread():
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out)
         self.reference_ = describe(training, held_out, tints)
         if isinstance(self.network_, Koalarization):
             self.reference_["classifier"] = self.network_.embedding[0].digest
-        self.scores_ = {}
         self.held_out_ = [source.path for source in held_out]
-        self.failures_ = failures + failed
-        return self
+        return failed
 
     @property
     def _seen(self) -> tuple[int, str, int]:
