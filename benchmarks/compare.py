@@ -25,12 +25,12 @@ from sift_colorize.bundled import bundled_photos
 from sift_colorize.caching import Cache
 from sift_colorize.cnn.networks import NETWORKS, build_network, parameter_count
 from sift_colorize.colorizers import PACKAGED_MODEL, load, new_colorizer
-from sift_colorize.evaluate import evaluate, grey_input, protocol_photo
+from sift_colorize.evaluate import evaluate, grey_input, protocol_photo, score_photo, summarize
 from sift_colorize.files import find
 from sift_colorize.photos import read
 from sift_colorize.progress import progress, say
 from sift_colorize.settings import load_settings
-from sift_colorize.threads import available_cores
+from sift_colorize.threads import available_cores, in_workers
 
 RESULTS = Path(__file__).parent / "results"
 CLASSICAL = "classical"
@@ -118,10 +118,17 @@ def _trained(race: Race, name: str, minutes: float) -> dict[str, Any]:
 
 
 def _judged(race: Race, name: str, colorizer: BaseColorizer) -> dict[str, Any]:
-    """Store a model, and score what a user would load."""
+    """Store a model, and score what a user would load, under the ``lightness`` guarantee."""
     colorizer.save(race.model(name))
-    summary, _ = evaluate(load(race.model(name)), race.judge, available_cores(), progress)
+    stored = load(race.model(name))
+    calls = [(stored, path) for path in race.judge]
+    rows = progress(in_workers(_score, calls, available_cores(), chunk=2), len(calls), "evaluating")
+    summary = summarize(list(rows))
     return {figure: summary[figure] for figure in FIGURES} | {"vivid": colorizer.vivid_}
+
+
+def _score(colorizer: BaseColorizer, path: Path) -> dict[str, Any]:
+    return score_photo(colorizer, protocol_photo(path), "lightness")[0]
 
 
 def tests(race: Race) -> None:

@@ -108,8 +108,9 @@ class Shards:
         )
 
     def make(self, jobs: int, progress: Progress) -> None:
-        """Make all that are not there, in `jobs` workers."""
-        results = self.cache.map(_touch, [(self, number) for number in range(len(self))], jobs)
+        """Make all that are not there, in `jobs` workers, each of which is told of one shard alone."""
+        calls = ((Shards([plan], self.scene, self.settings, self.cache),) for plan in self.plans)
+        results = self.cache.map(_touch, calls, jobs)
         for _ in progress(results, len(self), "writing samples"):
             pass
 
@@ -124,9 +125,10 @@ class Shards:
             yield X[mixed], ab[mixed]
 
 
-def _touch(cache: Cache, shards: Shards, number: int) -> None:
+def _touch(cache: Cache, shards: Shards) -> None:
     shards.cache = cache
-    shards[number]
+    for number in range(len(shards)):
+        shards[number]
 
 
 def learn_scaling(keys: list[str], shards: Shards, version: int = 2) -> dict[str, np.ndarray]:
