@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks import peers
 from benchmarks.machine import compare, machine
 from sift_colorize.base import BaseColorizer
 from sift_colorize.bundled import bundled_photos
@@ -59,13 +60,9 @@ class Race:
     results: Path
     changes: list[str]
 
-    @property
-    def models(self) -> Path:
-        return self.cache / "models"
-
     def model(self, name: str) -> Path:
         """Return where the last model of a runner lies."""
-        return self.models / f"{name}.safetensors"
+        return self.cache / "models" / f"{name}.safetensors"
 
     def known(self) -> dict[str, Any]:
         """Return the results so far."""
@@ -144,25 +141,13 @@ def tests(race: Race) -> None:
 
 def times(race: Race) -> None:
     """Time each on one thread, array in, array out; a network at full size, as in the fusion network's Table 4."""
-    import torch
-
     classical = load(PACKAGED_MODEL)
     rows = []
     for size in SIZES if race.minutes >= 1 else SIZES[:1]:
         grey = np.random.default_rng(0).integers(0, 256, (size // 8, size // 8)).astype(np.uint8)
         grey = np.kron(grey, np.ones((8, 8), np.uint8))
         for name in race.networks:
-            torch.set_num_threads(1)
-            network, picture = build_network(name).eval(), torch.from_numpy(grey)[None, None] / 255
-
-            def peer(network=network, picture=picture):
-                with torch.inference_mode():
-                    return network.chroma(network(picture))
-
-            def ours(grey=grey):
-                return classical.colorize(grey)
-
-            figures = compare(ours, peer, 3, budget=40)
+            figures = compare(lambda: classical.colorize(grey), peers.cnn(name, size), 3, budget=40)  # noqa: B023
             rows.append({"name": name, "size": size, "s": figures["peer"], "mb": figures["peer_mb"]})
             rows[-1] |= {"classical_s": figures["ours"], "classical_mb": figures["ours_mb"]}
             say(f"{name} {size}²: {figures['peer']:.3f} s, classical {figures['ours']:.3f} s")
@@ -204,9 +189,8 @@ def multiplications(network: Any, size: int) -> int:
             layer.register_forward_hook(count)
     with torch.inference_mode():
         network(torch.zeros(1, 1, size, size))
-    for name in ("fusion",):  # applied by hand, at H/8
-        if hasattr(network, name):
-            total += getattr(network, name).weight.numel() * (size // 8) ** 2
+    if hasattr(network, "fusion"):  # applied by hand, at H/8
+        total += network.fusion.weight.numel() * (size // 8) ** 2
     return total
 
 

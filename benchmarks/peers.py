@@ -92,8 +92,8 @@ def guided_filter(L: np.ndarray, ab: np.ndarray) -> Callable[[], Any]:
     return call
 
 
-def fusion_cnn(size: int) -> Callable[[], Any] | None:
-    """The fusion CNN on one picture of `size`²; None where there is no torch."""
+def cnn(name: str, size: int) -> Callable[[], Any] | None:
+    """A CNN of the table on one picture of `size`², up to its chroma; None where there is no torch."""
     try:
         import torch
     except ImportError:
@@ -101,11 +101,11 @@ def fusion_cnn(size: int) -> Callable[[], Any] | None:
     from sift_colorize.cnn import build_network
 
     torch.set_num_threads(1)
-    network, picture = build_network("fusion").eval(), torch.rand(1, 1, size, size)
+    network, picture = build_network(name).eval(), torch.rand(1, 1, size, size)
 
     def call():
         with torch.inference_mode():
-            return network(picture)
+            return network.chroma(network(picture))
 
     return call
 

@@ -159,7 +159,7 @@ def chain(bench: Bench) -> Rows:
     colorizer = bench.colorizer()
     wanted = {224: 8, 512: 12, 1024: 30, 2048: 60}
     for size in (224,) if bench.toy else wanted:
-        grey, peer = picture(size), peers.fusion_cnn(size)
+        grey, peer = picture(size), peers.cnn("fusion", size)
         if peer is None:
             print("the fusion CNN is left out: no torch")
             return

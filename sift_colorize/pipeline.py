@@ -228,9 +228,10 @@ def _assess(
     colorizer: BaseColorizer, good: list[Path], cache: Cache, jobs: int, show: Any
 ) -> tuple[dict, list[Triple]]:
     """Return scores and pictures of photos that were not learned from; none if there are too few."""
+    from .base import CLASSICAL
     from .evaluate import evaluate, leave_one_out, triple
 
-    if 1 < len(good) <= FEW and colorizer.settings.cnn.network == "none":  # a CNN takes too long for that
+    if 1 < len(good) <= FEW and colorizer.settings.cnn.network == CLASSICAL:  # a CNN takes too long for that
         scores, triples = leave_one_out(good, colorizer.settings, cache, jobs, show)
         return scores | {"how": "each photo colorized by a model that learned from the others"}, triples
     if not colorizer.held_out_:

@@ -113,12 +113,7 @@ class ReferenceSet:
         self.settings, self.cache, self.jobs, self.progress = settings, cache, jobs, progress
         self.description = Description.of(len(sources), settings)
         results = self.each(_tint, [(source, self.description) for source in sources], "describing photos")
-        found = dict(zip(sources, results, strict=True))
-        self.failures = [result for result in results if isinstance(result, Failure)]
-        self.tints = {source.digest: tint for source, tint in found.items() if not isinstance(tint, Failure)}
-        good = [source for source in sources if source.digest in self.tints]
-        if not good:
-            raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
+        good, self.tints, self.failures = sort_out(sources, results)
         self.held_out, self.training = split(good, settings.training.held_out)
 
     def each(self, work: Callable, calls: list[tuple], label: str) -> list:
@@ -168,6 +163,24 @@ def _tint(cache: Cache, source: Source, description: Description) -> np.ndarray 
         return description.samples(cache, source)["tint"]
     except ColorizeError as error:
         return Failure(source.path, str(error))
+
+
+def sort_out(
+    sources: list[Source], results: list[np.ndarray | Failure]
+) -> tuple[list[Source], dict[str, np.ndarray], list[Failure]]:
+    """Return the photos that could be seen, what each gave by its digest, and the failures.
+
+    Raises
+    ------
+    NoPhotosError
+        If none could.
+    """
+    pairs = zip(sources, results, strict=True)
+    given = {source.digest: result for source, result in pairs if not isinstance(result, Failure)}
+    if not given:
+        raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
+    failures = [result for result in results if isinstance(result, Failure)]
+    return [source for source in sources if source.digest in given], given, failures
 
 
 def split(sources: list[Source], share: float) -> tuple[list[Source], list[Source]]:

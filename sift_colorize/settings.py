@@ -149,7 +149,7 @@ class CnnSettings:
     size : px, side of the squares that it learns from and of the photo that it is given, if that is `whole`.
     whole : whether photos are squeezed into the square, whatever their shape, instead of cut to it.
     zoom, rotation, shift, flip : augmentation; greatest factor (and its inverse), degrees, share of the side, mirrored.
-    optimizer, learning_rate, weight_decay, batch_size : of the optimiser; the decay is a factor on the rate.
+    optimizer, learning_rate, weight_decay, batch_size : of the optimiser, as torch has them.
     average : decay of the running average of the weights, per step; 0 keeps the last weights.
     epochs, minutes : passes over the photos, and minutes of training, at most.
     check_every : steps after which it is scored on photos held out.

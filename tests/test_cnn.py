@@ -225,6 +225,9 @@ def test_rare_colours_weigh_more_and_one_on_average():
     np.testing.assert_allclose(frequency.sum(), 1, rtol=1e-5)
     common, rare = (int(((BINS - place) ** 2).sum(1).argmin()) for place in ((0, 10), (50, 40)))
     assert weights[common] < 1 < weights[rare]
+    smoothed = 2 * frequency - 1 / len(BINS)  # half of what is returned is uniform
+    np.testing.assert_allclose(smoothed.sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose((smoothed * weights).sum(), 1, rtol=1e-4)
 
 
 def test_the_annealed_mean_lies_between_mean_and_mode():

@@ -94,6 +94,15 @@ def test_colorize_loads_neither_scikit_learn_nor_scikit_image(tmp_path, model):
     assert np.ptp(read(tmp_path / "out.png").pixels, axis=2).max() > 0
 
 
+def test_colorize_of_one_photo_imports_no_more_than_it_needs(tmp_path, model):
+    (photo,) = tiny.save_photos(tmp_path, 1)
+    words = ("-m", "sift_colorize.pipeline", "colorize", photo, "-o", tmp_path / "out.png", "-m", model)
+    result = python("-X", "importtime", *words)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
+    assert result.returncode == 0 and "numba" in imported and (tmp_path / "out.png").exists()
+    assert not {"scipy.linalg", "joblib", "tifffile", "torch", "sklearn", "skimage"} & imported
+
+
 def test_help_of_every_command_has_examples(run):
     overview = run("--help").stdout
     for command in COMMANDS:

@@ -57,8 +57,8 @@ def soft_bins(ab: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def bin_weights(ab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how frequent each bin is among colours `ab` (N, 2), and what it weighs in the loss; (313,) float32 each.
 
-    Frequencies are smoothed and mixed with the uniform distribution; the weights are their inverses, 1 on average over
-    the colours.
+    Frequencies are smoothed and mixed with the uniform distribution; the weights are their inverses, 1 on average
+    over the smoothed frequencies.
     """
     places, shares = soft_bins(torch.from_numpy(np.ascontiguousarray(ab, np.float32).T[None, :, :, None]))
     counted = np.bincount(places.ravel().numpy(), shares.ravel().numpy(), len(BINS))

@@ -12,16 +12,15 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import torch
 
-from ..base import BaseColorizer, vividness
+from ..base import CLASSICAL, BaseColorizer, vividness
 from ..baselines import Baselines
 from ..caching import Cache, digest_of
-from ..checks import ColorizeError, InputError, ModelError, NoPhotosError
+from ..checks import ColorizeError, InputError, ModelError
 from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
 from ..features import resize
 from ..files import content_digest
-from ..modelfile import load_model
-from ..reference import Failure, Source, describe, split
+from ..reference import Failure, Source, describe, sort_out, split
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
 from ..settings import CnnSettings, Settings
 from ..sift import Grid
@@ -67,7 +66,7 @@ class CnnColorizer(BaseColorizer):
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
-        if settings.cnn.network == "none":
+        if settings.cnn.network == CLASSICAL:
             raise InputError("cnn.network is none; wanted is the name of a network, or the classical Colorizer")
         self._origin: tuple[str, str] | None = None
 
@@ -82,10 +81,9 @@ class CnnColorizer(BaseColorizer):
         Training goes on from its last checkpoint in the cache, with more `cnn.epochs` or `cnn.minutes` as well.
         If it diverges, the last good checkpoint stays.
         """
-        tints, failed = self._look(sources, cache, jobs, progress)
-        good = [source for source in sources if source.digest in tints]
-        if not good:
-            raise NoPhotosError("there is no photo to learn from; wanted is at least one in colour")
+        calls = [(source, self._seen) for source in sources]
+        results = list(progress(cache.map(_tint, calls, jobs, chunk=4), len(calls), "looking at photos"))
+        good, tints, failures = sort_out(sources, results)
         held_out, training = split(good, self.settings.training.held_out)
         table, colours = self._colours(training, cache)
         self.baselines_ = Baselines.from_table(table)
@@ -98,21 +96,13 @@ class CnnColorizer(BaseColorizer):
         if isinstance(self.network_, Koalarization):
             self.reference_["classifier"] = self.network_.embedding[0].digest
         self.held_out_ = [source.path for source in held_out]
-        return failed
+        return failures
 
     @property
     def _seen(self) -> tuple[int, str, int]:
         """What `photo_colours` depends on beside the photo."""
         settings = self.settings
         return settings.features.working_size, settings.color.white_point, settings.training.seed
-
-    def _look(self, sources: list[Source], cache: Cache, jobs: int, progress: Any):
-        """Return the mean a, b of each photo by digest, and the photos that failed."""
-        calls = [(source, self._seen) for source in sources]
-        results = list(progress(cache.map(_tint, calls, jobs, chunk=4), len(calls), "looking at photos"))
-        found = dict(zip(sources, results, strict=True))
-        failed = [result for result in results if isinstance(result, Failure)]
-        return {one.digest: tint for one, tint in found.items() if not isinstance(tint, Failure)}, failed
 
     def _colours(self, training: list[Source], cache: Cache) -> tuple[np.ndarray, np.ndarray]:
         """Return the sum of the photos' tables of chroma, and some colours of each: (n, 2) float32."""
@@ -148,14 +138,14 @@ class CnnColorizer(BaseColorizer):
         checkpoint = cache.folder / "cnn" / f"{settings.cnn.network}-{digest[:16]}.safetensors"
         if checkpoint.exists():
             trainer.restore(checkpoint, settings.cnn.network)
-        judge = self._judge([protocol_photo(source.path) for source in judges], jobs)
+        judge = self._judge([protocol_photo(source.path) for source in judges], jobs) if judges else None
         steps = -(-settings.cnn.epochs * len(photos) // settings.cnn.batch_size)
-        run = _steps(trainer, photos, steps, judge if judges else None, settings.cnn, checkpoint, jobs)
+        run = _steps(trainer, photos, steps, judge, settings.cnn, checkpoint, jobs)
         label = f"training {settings.cnn.network}"
         for _ in progress(run, max(steps - trainer.steps, 0), label):
             pass
         self.steps_, self.seconds_ = trainer.steps, trainer.seconds
-        self.note_ = _note(trainer, settings.cnn, steps)
+        self.note_ = _end(trainer, settings.cnn, steps)
         self._take(trainer.best if judges else trainer.averaged)
 
     def _take(self, weights: dict[str, torch.Tensor]) -> None:
@@ -263,9 +253,10 @@ class CnnColorizer(BaseColorizer):
 
 @lru_cache(1)
 def _loaded(path: str, digest: str) -> CnnColorizer:
-    if content_digest(path) != digest:
+    model = CnnColorizer.load(path)
+    if model._origin != (path, digest):
         raise ModelError(f"'{path}' was replaced while it was in use; start again")
-    return CnnColorizer.from_parts(*load_model(path), path)
+    return model
 
 
 def _lasting(settings: Settings) -> dict[str, Any]:
@@ -291,8 +282,7 @@ def _steps(
     saved = trainer.seconds
 
     def ended() -> bool:
-        idle = record.get("idle", 0) >= settings.patience
-        return idle or trainer.steps >= last or trainer.seconds >= 60 * settings.minutes
+        return bool(_end(trainer, settings, last))
 
     if ended():
         return
@@ -319,16 +309,17 @@ def _steps(
         start = time.perf_counter()
 
 
-def _note(trainer: CnnTrainer, settings: CnnSettings, last: int) -> str:
-    """Return why training ended, and how it can go on."""
-    done = (
-        f"{settings.network}: {trainer.steps} steps of {settings.batch_size} photos in {trainer.seconds / 60:.1f} min"
-    )
+def _end(trainer: CnnTrainer, settings: CnnSettings, last: int) -> str:
+    """Return why training has ended and how it can go on; "" while it goes on."""
+    minutes = trainer.seconds / 60
+    done = f"{settings.network}: {trainer.steps} steps of {settings.batch_size} photos in {minutes:.1f} min"
     if trainer.steps >= last:
         return f"{done}, all {settings.epochs} epochs; more --set cnn.epochs goes on from there"
-    if trainer.seconds >= 60 * settings.minutes:
+    if minutes >= settings.minutes:
         return f"{done}, the time it was given; more --set cnn.minutes goes on from there"
-    return f"{done}; nothing got better for {settings.patience * settings.check_every} steps"
+    if trainer.record.get("idle", 0) >= settings.patience:
+        return f"{done}; nothing got better for {settings.patience * settings.check_every} steps"
+    return ""
 
 
 def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: int, version: int = 1):
