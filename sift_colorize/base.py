@@ -15,7 +15,8 @@ from .color import luma, white_point
 from .features import coarsening, lightness_at_work
 from .files import find
 from .modelfile import load_model, save_model
-from .refine import refine
+from .refine import refined
+from .rows import Picture, Rows
 from .settings import Settings
 from .sift import Grid
 from .threads import one_thread
@@ -159,20 +160,45 @@ class BaseColorizer:
         InputError
             For an array that is no picture, or a number out of range.
         """
-        self._check_fitted()
-        grey = luma(check_picture(array))
-        vivid = self.vivid_ if vivid is None else check_number(vivid, "vivid", 0, 100)
         with one_thread():
-            L_work, coarser = self.at_work(grey)
-            chroma, grid = self.predict(L_work, coarser)
-            refinement = self.settings.refinement
-            white = self.settings.color.white_point
-            return refine(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep or refinement.keep)
+            return np.asarray(self.painted(luma(check_picture(array)), vivid, strength, keep))
 
-    def at_work(self, grey: np.ndarray) -> tuple[np.ndarray, int]:
+    def painted(
+        self,
+        grey: Picture,
+        vivid: float | None = None,
+        strength: float = 1.0,
+        keep: str | None = None,
+        table: np.ndarray | None = None,
+    ) -> Rows:
+        """Put colour into a grey picture as its rows are asked for, whatever its size.
+
+        Parameters
+        ----------
+        grey : (H, W) uint8, uint16, or float32 in 0…1; an array or `Rows`
+            Read twice: once to see it as a whole, once more to paint.
+        vivid, strength, keep
+            As for `colorize`.
+        table : (256,) or (65536,) float32, optional
+            L of each grey code, where it isn't sRGB's.
+
+        Returns
+        -------
+        Rows
+            (H, W, 3) of the same type.
+        """
+        self._check_fitted()
+        vivid = self.vivid_ if vivid is None else check_number(vivid, "vivid", 0, 100)
+        L_work, coarser = self.at_work(grey, table)
+        chroma, grid = self.predict(L_work, coarser)
+        refinement, white = self.settings.refinement, self.settings.color.white_point
+        keep = keep or refinement.keep
+        return refined(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep, table)
+
+    def at_work(self, grey: Picture, table: np.ndarray | None = None) -> tuple[np.ndarray, int]:
         """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
         size = self.settings.features.working_size
-        return lightness_at_work(grey, size), coarsening(grey.shape, size)
+        return lightness_at_work(grey, size, table), coarsening(grey.shape, size)
 
     def save(self, path: str | Path) -> None:
         """Write the model file, whole or not at all; raises StorageError."""

@@ -22,14 +22,15 @@ from .checks import (
     check_number,
     nearest,
 )
-from .files import SUFFIXES, find
+from .files import WRITTEN, find
 from .photo_writing import output_suffix, write
-from .photos import read
+from .photos import LIMIT, Photo, opened
 from .refine import KEEP
+from .rows import Rows
 from .threads import in_workers
 
 ON_EXISTS = ("skip", "overwrite", "rename", "fail")
-FORMATS = ("png", "jpg", "tif", "webp")
+FORMATS = ("png", "jpg", "tif", "webp", "jp2")
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)  # no later photo will fare better
 
 
@@ -42,7 +43,8 @@ class Options:
     suffix : put behind each name, before the dot.
     format : "png", "jpg", "tif" or "webp"; without it each photo keeps its own.
     on_exists : "skip", "overwrite", "rename" (name_2) or "fail", if a result is there already.
-    quality : 1…100, of JPEG and WebP.
+    quality : 1…100, of JPEG and WebP; without it 95, and a photo that was stored without loss stays so.
+    max_pixels : more are refused.
     vivid, strength, keep : as in `BaseColorizer.colorize`.
     """
 
@@ -51,7 +53,8 @@ class Options:
     suffix: str = ""
     format: str | None = None
     on_exists: str = "skip"
-    quality: int = 95
+    quality: int | None = None
+    max_pixels: int = LIMIT
     vivid: float | None = None
     strength: float = 1.0
     keep: str | None = None
@@ -59,7 +62,9 @@ class Options:
     def check(self) -> None:
         """Raise InputError for a value that no photo could be colorized with."""
         check_choice(self.on_exists, "on_exists", ON_EXISTS)
-        check_number(self.quality, "quality", 1, 100)
+        check_number(self.max_pixels, "max_pixels", 1)
+        if self.quality is not None:
+            check_number(self.quality, "quality", 1, 100)
         check_number(self.strength, "strength", 0, 1)
         if self.format is not None:
             check_choice(self.format, "format", FORMATS)
@@ -197,7 +202,7 @@ def _targets(found: list[tuple[Path, Path]], options: Options) -> Iterator[tuple
         yield found[0][0], out
         return
     for source, place in found:
-        own = source.suffix if source.suffix.lower() in SUFFIXES else ".png"
+        own = source.suffix if source.suffix.lower() in WRITTEN else ".png"
         suffix = f".{options.format}" if options.format else own
         stem = place.stem if place.suffix else place.name
         yield source, out / place.with_name(f"{stem}{options.suffix}{suffix}")
@@ -207,15 +212,15 @@ def _is_one_file(out: Path, count: int, options: Options) -> bool:
     """Tell whether -o names a file, or raise InputError if it names one that can't be."""
     if not out.suffix or os.path.isdir(out) or str(options.out).endswith(("/", os.sep)):
         return False
-    is_photo = out.suffix.lower() in SUFFIXES
+    is_photo = out.suffix.lower() in WRITTEN
     if count > 1:
         if is_photo:
             raise InputError(f"-o names one file, '{out}', for {count} photos; wanted is a folder")
         return False
     if not is_photo:
-        hint = nearest(out.suffix.lower(), SUFFIXES)
+        hint = nearest(out.suffix.lower(), WRITTEN)
         raise InputError(
-            f"-o '{out}' ends in '{out.suffix}'; wanted is {', '.join(SUFFIXES)}, or a folder, with a slash behind "
+            f"-o '{out}' ends in '{out.suffix}'; wanted is {', '.join(WRITTEN)}, or a folder, with a slash behind "
             f"its name{hint}"
         )
     wanted = {"jpg": (".jpg", ".jpeg"), "tif": (".tif", ".tiff")}.get(options.format or "", (f".{options.format}",))
@@ -306,12 +311,12 @@ def _results(
 def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) -> Outcome:
     """Colorize one planned photo; whatever goes wrong with it is in the outcome."""
     try:
-        photo = read(outcome.source, as_grey=True)
-        outcome = _fitting(outcome, output_suffix(photo, outcome.target), options)
-        if outcome.status != "planned":
-            return outcome
-        colour = colorizer.colorize(photo.pixels, options.vivid, options.strength, options.keep)
-        write(outcome.target, replace(photo, pixels=colour), options.quality)
+        with opened(outcome.source, limit=options.max_pixels) as pages:
+            outcome = _fitting(outcome, output_suffix(pages, outcome.target), options)
+            if outcome.status != "planned":
+                return outcome
+            painted = [replace(page, pixels=_painted(page, colorizer, options)) for page in pages]
+            write(outcome.target, painted, options.quality)
     except ColorizeError as error:
         full = isinstance(error, StorageError) and getattr(error.__cause__, "errno", None) in FULL
         return replace(outcome, status="failed", reason=str(error), ends_run=full)
@@ -322,6 +327,21 @@ def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) 
         reason = f"'{outcome.source}': internal error: {type(error).__name__}: {error}; please report it"
         return replace(outcome, status="broken", reason=" ".join(reason.split()), details=traceback.format_exc())
     return replace(outcome, status="done")
+
+
+def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Rows:
+    """Return a page in colour: looked at when its first rows are asked for, forgotten after its last."""
+    made: list[Rows] = []
+
+    def make(start: int, stop: int):
+        if not made:
+            made.append(colorizer.painted(page.pixels, options.vivid, options.strength, options.keep, page.lightness))
+        rows = made[0][start:stop]
+        if stop == page.pixels.shape[0]:
+            made.clear()
+        return rows
+
+    return Rows((*page.pixels.shape, 3), page.pixels.dtype, make)
 
 
 def _fitting(outcome: Outcome, suffix: str, options: Options) -> Outcome:

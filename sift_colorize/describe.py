@@ -12,6 +12,7 @@ from .checks import InputError, PhotoError
 from .color import rgb_to_lab
 from .features import resize, working_shape
 from .files import SUFFIXES, content_digest, nearest_path
+from .metadata import is_marked
 from .photos import MAGIC, read
 
 LOOKED_AT = 96  # px, long side on which the kind of a photo is judged: noise of scans and JPEG is averaged away
@@ -57,7 +58,6 @@ def describe_photo(path: str | Path) -> dict[str, Any]:
         If it can't be read.
     """
     photo = read(path)
-    kept = {"EXIF": photo.exif, "ICC profile": photo.icc, "XMP": photo.xmp}
     kind = kind_of(photo.pixels)
     return {
         "file": str(path),
@@ -69,8 +69,9 @@ def describe_photo(path: str | Path) -> dict[str, Any]:
         "kind": kind,
         "meaning": KINDS[kind],
         "source": photo.source,
-        "metadata": [name for name, value in kept.items() if value],
-        "dpi": photo.dpi,
+        "metadata": photo.metadata.kinds(),
+        "predicted": is_marked(photo.metadata.xmp),
+        "dpi": photo.metadata.dpi,
     }
 
 
@@ -109,6 +110,8 @@ def photo_text(description: dict[str, Any]) -> str:
         ("read as", d["source"]),
         ("metadata", ", ".join(d["metadata"]) or "none"),
     ]
+    if d["predicted"]:
+        rows.append(("colours", "predicted, not seen: so it says in its metadata"))
     if d["dpi"]:
         rows.append(("resolution", " × ".join(f"{round(value, 1):g}" for value in d["dpi"]) + " dpi"))
     return _lines(rows)

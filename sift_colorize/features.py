@@ -15,9 +15,11 @@ import numpy as np
 from ._kernels import features as kernels
 from .color import lightness, lightness_table
 from .opencv import cv2
+from .rows import Picture
 from .settings import FeatureSettings
 from .sift import Grid, dense_sift
 
+BAND = 1 << 22  # pixels of a large picture that are looked at at a time
 TONES = 400  # bins of lightness
 DULL, LIGHTEST = (60.0, 70.0), 92.0  # L; of the lightest per cent of a dark print, and where it usually lies
 PALE_BLACK, DULL_WHITE = (14.0, 20.0), (89.0, 97.0)  # L; of the darkest and the lightest per cent of a faded print
@@ -48,18 +50,47 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def lightness_at_work(grey: np.ndarray, working_size: int) -> np.ndarray:
+def lightness_at_work(grey: Picture, working_size: int, table: np.ndarray | None = None) -> np.ndarray:
     """Return the lightness (h, w) float32, 0…100, of grey codes (H, W) at working size.
 
-    It is that of every pixel, resized: large pictures of 8 or 16 bit take one pass for both.
+    It is that of every pixel, resized; a large picture takes one pass for both, some rows at a time.
+
+    Parameters
+    ----------
+    grey : (H, W) uint8, uint16, or float32 in 0…1; an array or `Rows`
+    working_size : int
+        px, long side.
+    table : (256,) or (65536,) float32, optional
+        L of each code; without it, sRGB's.
     """
     shape = working_shape(grey.shape, working_size)
-    if grey.dtype.kind == "u" and shape[0] <= grey.shape[0] and shape[1] <= grey.shape[1]:
-        L = np.empty(shape, np.float32)
-        kernels.area_means(np.ascontiguousarray(grey), lightness_table(np.iinfo(grey.dtype).max + 1), L)
+    if shape[0] > grey.shape[0] or shape[1] > grey.shape[1]:
+        L = resize(lightness_of(np.asarray(grey), table), shape)
     else:
-        L = resize(lightness(grey), shape)
+        L = np.empty(shape, np.float32)
+        tall = grey.shape[0] / shape[0]
+        step = max(1, int(BAND / grey.shape[1] / tall))
+        for first in range(0, shape[0], step):
+            last = min(first + step, shape[0])
+            top, end = int(first * tall), min(math.ceil(last * tall), grey.shape[0])
+            codes, of_codes = _codes(grey[top:end], table)
+            kernels.area_means(codes, top, grey.shape[0], of_codes, first, last, L)
     return np.clip(L, 0, 100, out=L)
+
+
+def lightness_of(grey: np.ndarray, table: np.ndarray | None = None) -> np.ndarray:
+    """Return L of grey codes, float32: by a table of each code, or sRGB's."""
+    if table is None:
+        return lightness(grey)
+    codes, of_codes = _codes(grey, table)
+    return of_codes[codes]
+
+
+def _codes(grey: np.ndarray, table: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey values as integer codes (floats as such of 16 bit), and the table of their lightness."""
+    if grey.dtype.kind == "f":
+        grey = (grey * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+    return np.ascontiguousarray(grey), lightness_table(np.iinfo(grey.dtype).max + 1) if table is None else table
 
 
 def lightened(L: np.ndarray) -> np.ndarray:

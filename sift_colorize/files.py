@@ -10,12 +10,19 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 from .checks import InputError, NoPhotosError, PhotoError, StorageError, nearest
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+WRITTEN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2")
+RAW_SUFFIXES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef",
+    ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
+EXTRAS = {"pillow_heif": (".heic", ".heif", ".hif", ".avif"), "rawpy": RAW_SUFFIXES}  # read if the package is there
+SUFFIXES = WRITTEN + tuple(end for package, ends in EXTRAS.items() if find_spec(package) for end in ends)
 PLACE = "choose another place with -o"
 
 
@@ -164,7 +171,7 @@ def find(inputs, recursive: bool = False) -> list[Path]:
     """
     inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     if not inputs:
-        raise NoPhotosError(f"no input was given; wanted are photos ({', '.join(SUFFIXES)}), folders or globs")
+        raise NoPhotosError(f"no input was given; wanted are photos ({', '.join(WRITTEN)}), folders or globs")
     found: dict[str, Path] = {}
     for one in inputs:
         for path in _expand(os.path.expanduser(os.fspath(one)), recursive):
@@ -189,7 +196,7 @@ def _expand(text: str, recursive: bool) -> list[Path]:
         elif _is_photo(match.name):
             found.append(match)
     if not found:
-        raise NoPhotosError(f"no photo matches '{text}'; wanted are files that end in {', '.join(SUFFIXES)}")
+        raise NoPhotosError(f"no photo matches '{text}'; wanted are files that end in {', '.join(WRITTEN)}")
     return found
 
 
@@ -204,7 +211,7 @@ def _photos_in(folder: Path, recursive: bool) -> list[Path]:
         return found
     below = not recursive and next(_walk(folder, True), None) is not None
     hint = "; its sub-folders have some: add -r" if below else ""
-    raise NoPhotosError(f"no photo in the folder '{folder}'; wanted are files that end in {', '.join(SUFFIXES)}{hint}")
+    raise NoPhotosError(f"no photo in the folder '{folder}'; wanted are files that end in {', '.join(WRITTEN)}{hint}")
 
 
 def _walk(folder: Path, recursive: bool) -> Iterator[Path]:

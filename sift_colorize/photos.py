@@ -1,30 +1,50 @@
-"""Photos: read with depth, alpha and metadata; `photo_writing` writes them back.
+"""Photos: read with depth, alpha, pages and metadata; `photo_writing` writes them back.
 
 Pillow reads what has 8 bits; it would open 16-bit colour as 8 bit without a word, so PNGs of 16 bit go through OpenCV,
-and TIFFs of 16 bit or float through tifffile. A photo leaves `read` upright and, where its colour profile can be
-honoured, in sRGB. What is damaged is refused, never patched with grey.
+JPEG 2000 through imagecodecs, and TIFFs of grey or RGB, of any depth, through `tiffs`, a few rows at a time. A photo
+leaves here upright. What is damaged is refused, never patched with grey.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import re
+import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .checks import PhotoError
-from .files import unreadable
+from .color import luma
+from .files import RAW_SUFFIXES, unreadable
+from .jpegs import LumaCoding, luma_coding
+from .metadata import (
+    PLAIN,
+    Metadata,
+    exif_of_tiff,
+    iptc_of_png,
+    iptc_of_resources,
+    plain_exif,
+    resolution,
+    upright_xmp,
+)
 from .opencv import cv2
+from .profiles import Tones, tones
+from .rows import Picture, Rows
 
-WANTED = "wanted is a PNG, JPEG, TIFF, WebP or BMP photo"
+WANTED = "wanted is a PNG, JPEG, TIFF, WebP, BMP or JPEG 2000 photo"
+LIMIT = 178_956_970  # pixels, Pillow's limit against decompression bombs
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *TIFF_MAGIC)
+JP2_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
+MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *TIFF_MAGIC, *JP2_MAGIC)
 PNG_END = b"IEND\xaeB`\x82"
 # Only these: others of Pillow's readers call outside programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
@@ -34,56 +54,59 @@ MODES = {
     "RGBa": "colour with alpha", "YCbCr": "colour", "CMYK": "CMYK",
 }  # fmt: skip
 SRGB_TOLERANCE = 3  # codes: profiles called sRGB differ by rounding
-ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
-OFFSETS = (0x927C, 0xA005)  # maker notes and interoperability: offsets that would point nowhere elsewhere
+EXTRA = 'wanted is the extra: pip install "sift-colorize[formats]"'
 
 # tifffile tells of damage through its log, and Python prints what nobody listens to; the error says it already.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class _RefusedError(Exception):
-    """Why a file is no photo for us; `read` puts the name before it."""
+    """Why a file is no photo for us; the name is put before it."""
 
 
 @dataclass(frozen=True)
 class Photo:
     """A decoded photo, upright.
 
-    pixels : (H, W) grey or (H, W, 3) colour; uint8, uint16, or float32 in 0…1; sRGB, companded.
-    alpha : (H, W) of the same type, or None.
-    exif : TIFF-shaped EXIF block without the leading ``Exif\\0\\0``; its orientation is 1, its thumbnail left out.
-    icc : colour profile that the pixels are in, or None for sRGB.
-    xmp : XMP packet.
-    dpi : (x, y), or None.
+    pixels : (H, W) grey or (H, W, 3) colour, array or `Rows`; uint8, uint16, or float32 in 0…1; companded.
+    alpha : (H, W) of the same type, array or `Rows`, or None.
+    metadata : Metadata
     source : what the file was, in words.
+    lightness : L of each grey code, (256,) or (65536,; of floats at equal steps too) float32, if it isn't sRGB's.
+    luma : how the file coded its luma, if it is a JPEG.
+    lossless : whether it was stored so.
     """
 
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-    exif: bytes | None = None
-    icc: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    pixels: Any
+    alpha: Any = None
+    metadata: Metadata = PLAIN
     source: str = ""
+    lightness: np.ndarray | None = None
+    luma: LumaCoding | None = None
+    lossless: bool = True
 
     @property
-    def grey(self) -> np.ndarray:
+    def grey(self) -> Any:
         """The grey code of every pixel, (H, W), in the type of `pixels`."""
-        from .color import luma
-
+        if isinstance(self.pixels, Rows):
+            return self.pixels.changed(luma, ()) if self.pixels.ndim == 3 else self.pixels
         return luma(self.pixels)
 
 
-def read(path, as_grey: bool = False) -> Photo:
-    """Read a photo.
+def read(path, as_grey: bool = False, limit: int = LIMIT) -> Photo:
+    """Read a photo, the first page of several, into memory.
 
     Parameters
     ----------
     path : str or Path
-        PNG, JPEG, TIFF, WebP, BMP (or GIF), recognised by content. Of several pages the first is read.
+        PNG, JPEG, TIFF, WebP, BMP, JPEG 2000 (or GIF), recognised by content; HEIF, AVIF and camera raw with the
+        extra `formats`.
     as_grey : bool
-        Give the grey codes alone for pixels: what `Photo.grey` says, in less time and memory. Of a JPEG they are the
-        luma that is stored in it, without a way through RGB and back, which would round, and cut what RGB can't hold.
+        Give the grey codes that are in the file: what `Photo.grey` says, in less time and memory. Of a JPEG they are
+        the luma that is stored in it, without a way through RGB and back, which would round, and cut what RGB can't
+        hold. Otherwise colours are in sRGB, where the profile can be honoured.
+    limit : int
+        Pixels, more of which are refused.
 
     Returns
     -------
@@ -93,78 +116,152 @@ def read(path, as_grey: bool = False) -> Photo:
     Raises
     ------
     PhotoError
-        If there is no such file, it can't be read, is no photo, is truncated or damaged, is larger than Pillow's
-        limit against decompression bombs, or holds what can't be represented.
+        If there is no such file, it can't be read, is no photo, is truncated or damaged, is larger than the limit,
+        changes while it is read, or holds what can't be represented.
     """
+    with opened(path, as_grey, limit) as pages:
+        first = pages[0]
+        alpha = None if first.alpha is None else np.asarray(first.alpha)
+        note = f", the first of {len(pages)} pages" if len(pages) > 1 else ""
+        return replace(first, pixels=np.asarray(first.pixels), alpha=alpha, source=first.source + note)
+
+
+@contextmanager
+def opened(path, as_grey: bool = True, limit: int = LIMIT) -> Iterator[list[Photo]]:
+    """Open a file and give its pages; those of a TIFF are read as their rows are asked for, inside the block.
+
+    Parameters and errors as those of `read`.
+    """
+    with ExitStack() as stack:
+        told = _Teller(path, limit)
+        with told.of_errors():
+            file = stack.enter_context(open(path, "rb"))
+            told.watch(file)
+            pages = _pages(file, Path(path), as_grey, told, stack)
+        yield pages
+
+
+class _Teller:
+    """Tells what went wrong with a file; watches over its size, and whether it changes while it is read."""
+
+    def __init__(self, path, limit: int):
+        self.path, self.limit = path, limit
+        self.file: BinaryIO | None = None
+        self.before: tuple[int, int] | None = None
+
+    def watch(self, file: BinaryIO) -> None:
+        self.file, self.before = file, self._state(file)
+
+    @staticmethod
+    def _state(file: BinaryIO) -> tuple[int, int]:
+        status = os.fstat(file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def check_unchanged(self) -> None:
+        if self.file is not None and self._state(self.file) != self.before:
+            raise _RefusedError("changed while it was read; wanted is a file that nobody writes to")
+
+    def check_size(self, width: int, height: int) -> None:
+        if width * height > self.limit:
+            raise _RefusedError(
+                f"has {width * height:,} pixels; wanted are at most {self.limit:,} (--max-pixels raises that)"
+            )
+
+    @contextmanager
+    def of_errors(self) -> Iterator[None]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of EXIF that it can't parse
+                yield
+        except PhotoError:
+            raise
+        except _RefusedError as refusal:
+            raise PhotoError(f"'{self.path}' {refusal}") from refusal
+        except UnidentifiedImageError as error:
+            raise PhotoError(f"'{self.path}' is damaged, truncated or of an unknown kind; {WANTED}") from error
+        except OSError as error:
+            if error.errno is not None:
+                raise unreadable(error, self.path) from error
+            raise self._damaged(error) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise all sorts of things on damaged files
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> PhotoError:
+        words = " ".join(str(error).split())[:200]
+        return PhotoError(f"'{self.path}' is damaged or truncated ({words}); a whole photo is wanted")
+
+    def watching(self, picture: Rows) -> Rows:
+        """Return a picture whose reading is watched over."""
+
+        def make(start: int, stop: int) -> np.ndarray:
+            with self.of_errors():
+                rows = picture[start:stop]
+                self.check_unchanged()
+            return rows
+
+        return Rows(picture.shape, picture.dtype, make)
+
+
+def _pages(file: BinaryIO, path: Path, as_grey: bool, told: _Teller, stack: ExitStack) -> list[Photo]:
+    head = file.read(16)
+    file.seek(0)
+    if not head:
+        raise _RefusedError(f"is empty (zero bytes); {WANTED}")
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return [_raw(file, told, as_grey)]
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        return [_heif(file.read(), told, as_grey)]
+    if not head.startswith(MAGIC):
+        raise _RefusedError(f"is no photo of a known kind; {WANTED}")
+    if head.startswith(TIFF_MAGIC):
+        return _tiff(file, told, as_grey, stack)
+    data = file.read()
+    told.check_unchanged()
+    if head.startswith(JP2_MAGIC):
+        return [_jpeg_2000(data, told, as_grey)]
+    is_png = head.startswith(b"\x89PNG")
+    if is_png:
+        _open(data, told).verify()  # checksums first: what they find, OpenCV reports on its own
+        if PNG_END not in data[-4096:] and PNG_END not in data:
+            raise _RefusedError("is truncated: its end is missing; a whole photo is wanted")
+    image = _open(data, told)
+    if is_png and data[24] == 16:
+        return [_deep_png(image, data, as_grey)]
+    photo = _with_pillow(image, as_grey, data)
+    frames = getattr(image, "n_frames", 1)
+    return [replace(photo, source=f"{photo.source}, the first of {frames} pages") if frames > 1 else photo]
+
+
+def _open(data: bytes, told: _Teller) -> Image.Image:
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is asked instead
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise unreadable(error, path) from error
-    if not data:
-        raise PhotoError(f"'{path}' is empty (zero bytes); {WANTED}")
-    if not data.startswith(MAGIC):
-        raise PhotoError(f"'{path}' is no photo of a known kind; {WANTED}")
-    try:
-        photo = _decode(data, as_grey)
-    except _RefusedError as refusal:
-        raise PhotoError(f"'{path}' {refusal}") from refusal
-    except Image.DecompressionBombError as error:
-        count = re.search(r"\d+", str(error))
-        raise PhotoError(f"'{path}' {_too_large(int(count[0]) if count else 0)}") from error
-    except UnidentifiedImageError as error:
-        raise PhotoError(f"'{path}' is damaged, truncated or of an unknown kind; {WANTED}") from error
-    except Exception as error:  # decoders raise all sorts of things on damaged files
-        raise PhotoError(f"'{path}' is damaged or truncated ({error}); a whole photo is wanted") from error
-    return replace(photo, pixels=photo.grey) if as_grey and photo.pixels.ndim == 3 else photo
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        told.check_size(*image.size)
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+    return image
 
 
-def _too_large(count: int) -> str:
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    return f"has {count:,} pixels; wanted are at most {limit:,} (PIL.Image.MAX_IMAGE_PIXELS, twice)"
+# 8 bit, through Pillow
 
 
-def _decode(data: bytes, as_grey: bool) -> Photo:
-    with warnings.catch_warnings():
-        # Pillow warns from half of the size on which it refuses, and of EXIF that it can't parse.
-        warnings.simplefilter("ignore")
-        if data.startswith(TIFF_MAGIC):
-            import tifffile
-
-            with tifffile.TiffFile(io.BytesIO(data)) as tif:
-                if not len(tif.pages):
-                    raise _RefusedError("is truncated: it holds no picture; a whole photo is wanted")
-                page = tif.pages.first
-                _check_tiff(page, tif.tiff, data)
-                if _is_deep(page):
-                    return _read_deep_tiff(page, len(tif.pages), data)
-        is_png = data.startswith(b"\x89PNG")
-        if is_png:
-            _open(data).verify()  # checksums first: what they find, OpenCV reports on its own
-            if PNG_END not in data:
-                raise _RefusedError("is truncated: its end is missing; a whole photo is wanted")
-        image = _open(data)
-        pages = getattr(image, "n_frames", 1)
-        if is_png and data[24] == 16:
-            return _read_deep_png(image, data, pages)
-        return _read_pillow(image, data, pages, as_grey)
-
-
-def _open(data: bytes):
-    return Image.open(io.BytesIO(data), formats=FORMATS)
-
-
-# Reading: 8 bit, through Pillow
-
-
-def _read_pillow(image, data: bytes, pages: int, as_grey: bool) -> Photo:
+def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: bytes | None = None) -> Photo:
     if image.mode not in MODES:
         raise _RefusedError(f"has the colour mode {image.mode}, which isn't read; wanted is grey, RGB or CMYK")
-    notes = [image.format, MODES[image.mode], "8 bit"]
-    icc = image.info.get("icc_profile")
-    if as_grey and image.format == "JPEG" and image.mode == "RGB" and not icc:
-        image.draft("L", None)
+    kind = "JPEG" if image.format == "MPO" else image.format
+    notes = [str(kind), MODES[image.mode], "8 bit"]
+    coding = None
+    lossless = kind != "JPEG" and not (kind == "WEBP" and b"VP8 " in data[:4096])
+    curve = _curve(image.info.get("icc_profile"), image.mode)
+    if kind == "JPEG" and image.mode in ("L", "RGB"):
+        tables = getattr(image, "quantization", {})
+        if as_grey and (not image.info.get("icc_profile") or curve):
+            image.draft("L", None)
+            coding = luma_coding(data, tables[0]) if 0 in tables else None
     image.load()
-    exif, xmp, dpi = _metadata(image, data)
+    metadata = _metadata(image, exif)
     alpha = None
     if image.mode != "CMYK":
         base = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
@@ -172,19 +269,40 @@ def _read_pillow(image, data: bytes, pages: int, as_grey: bool) -> Photo:
             image = image.convert(base + "A")
             alpha = np.array(image.getchannel("A"))
         image = image if image.mode == base else image.convert(base)  # to its own mode it would be copied
-    image, icc = _to_srgb(image, icc, notes)
-    pixels = np.array(image.convert("L") if as_grey and image.mode == "RGB" else image)  # `luma` is Pillow's own
-    return _upright(pixels, alpha, (exif, icc, xmp, dpi), notes, pages)
+    if as_grey and curve and image.mode in ("L", "RGB"):
+        pixels = np.array(image.convert("L") if image.mode == "RGB" else image)  # `luma` is Pillow's own
+        metadata, table = _with_tones(metadata, curve, pixels.dtype, notes)
+        return _upright(Photo(pixels, alpha, metadata, "", table, coding, lossless), notes)
+    image, icc = _to_srgb(image, metadata.icc, notes)
+    pixels = np.array(image.convert("L") if as_grey and image.mode == "RGB" else image)
+    return _upright(Photo(pixels, alpha, replace(metadata, icc=icc), "", None, coding, lossless), notes)
 
 
-def _to_srgb(image, icc: bytes | None, notes: list[str]) -> tuple[Image.Image, bytes | None]:
+def _curve(icc: bytes | None, mode: str) -> Tones | None:
+    """Return the tone curve that a profile gives to pixels of a mode; None without one, or if it is for lcms."""
+    found = tones(icc) if icc else None
+    fits = found and (found.primaries is not None or mode in ("1", "L", "LA", "La"))
+    return found if fits and mode != "CMYK" else None
+
+
+def _with_tones(metadata: Metadata, curve: Tones, dtype: Any, notes: list[str]) -> tuple[Metadata, np.ndarray | None]:
+    """Return metadata with the profile that colours between codes of this curve go with, and L of each code."""
+    if curve.is_srgb:
+        if curve.has_srgb_primaries:
+            return metadata, None
+        notes.append("profile of sRGB's tones left out")
+        return replace(metadata, icc=None), None
+    notes.append("tone curve of its profile kept")
+    return replace(metadata, icc=curve.coloured()), curve.lightness(dtype)
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> tuple[Image.Image, bytes | None]:
     """Return the image in sRGB, and the profile if it is one that it may keep."""
     plain = image.convert("RGB") if image.mode == "CMYK" else image
     if not icc:
         return plain, None
     if image.mode == "L":
-        # Greys keep their codes; a profile of grey can't go with the colours that they are given.
-        notes.append("grey profile left out")
+        notes.append("profile of the greys left out")
         return plain, None
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(icc))
@@ -214,10 +332,64 @@ def _changes_nothing(transform) -> bool:
     return int(np.abs(moved.astype(int) - lattice).max()) <= SRGB_TOLERANCE
 
 
-# Reading: 16 bit and float
+def _metadata(image: Image.Image, exif: bytes | None = None) -> Metadata:
+    info = image.info
+    icc, xmp = info.get("icc_profile"), info.get("xmp")
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        iptc = _iptc_of_tiff(tags.get(33723), tags.get(34377))
+        return Metadata(exif, icc, xmp, iptc, resolution(info.get("dpi")))
+    exif = info.get("exif")
+    if not exif and "Raw profile type exif" in info:
+        exif = image.getexif().tobytes()
+    resources = info.get("photoshop")
+    iptc = resources.get(0x0404) if isinstance(resources, dict) else None
+    if "Raw profile type iptc" in info:
+        iptc = iptc_of_png(str(info["Raw profile type iptc"]))
+    text = [(str(name), str(words)) for name, words in getattr(image, "text", {}).items() if _is_text(name)]
+    if comment := info.get("comment"):
+        text.append(("Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)))
+    xmp = xmp if isinstance(xmp, bytes) else None
+    return Metadata(exif, icc, xmp, iptc, resolution(info.get("dpi")), tuple(text))
 
 
-def _read_deep_png(image, data: bytes, pages: int) -> Photo:
+def _is_text(name: str) -> bool:
+    return name != "XML:com.adobe.xmp" and not name.startswith("Raw profile type")
+
+
+def _iptc_of_tiff(datasets: Any, resources: Any) -> bytes | None:
+    """Return IPTC datasets of a TIFF: its own tag (often wrongly said to be of 32-bit numbers), else Photoshop's."""
+    if isinstance(datasets, tuple | list | np.ndarray):
+        datasets = np.asarray(datasets, "<u4" if max(datasets, default=0) > 255 else np.uint8).tobytes()
+    if isinstance(datasets, bytes) and datasets[:1] == b"\x1c":
+        return datasets
+    return iptc_of_resources(resources) if isinstance(resources, bytes) else None
+
+
+# 16 bit and float
+
+
+def _deep(pixels: Picture, alpha: Picture | None, metadata: Metadata, as_grey: bool, notes: list[str]) -> Photo:
+    """Return a photo of (H, W) or (H, W, 3) deep pixels, or of 8 bit from a TIFF: its codes, or its colours in sRGB."""
+    notes.append({"uint8": "8 bit", "uint16": "16 bit", "float32": "float"}[pixels.dtype.name])
+    icc, table = metadata.icc, None
+    curve = _curve(icc, "L" if pixels.ndim == 2 else "RGB")
+    if curve and (as_grey or pixels.ndim == 2):
+        metadata, table = _with_tones(metadata, curve, pixels.dtype, notes)
+    elif curve and not (curve.is_srgb and curve.has_srgb_primaries):
+        pixels = pixels.changed(curve.to_srgb) if isinstance(pixels, Rows) else curve.to_srgb(pixels)
+        metadata = replace(metadata, icc=None)
+        notes.append("colour profile applied")
+    elif icc and not curve:
+        space = icc[16:20]
+        known = space == b"RGB " and pixels.ndim == 3 and icc[36:40] == b"acsp"
+        notes.append("colour profile kept, not applied" if known else "broken colour profile left out")
+        metadata = metadata if known else replace(metadata, icc=None)
+    photo = Photo(pixels, alpha, metadata, lightness=table)
+    return _upright(replace(photo, pixels=photo.grey) if as_grey else photo, notes)
+
+
+def _deep_png(image: Image.Image, data: bytes, as_grey: bool) -> Photo:
     colour_type = data[25]
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if array is None or array.dtype != np.uint16:
@@ -227,11 +399,15 @@ def _read_deep_png(image, data: bytes, pages: int) -> Photo:
     key = _png_chunk(data, b"tRNS")
     if key and colour_type == 0:  # one grey is transparent; OpenCV knows this of colours only
         alpha = np.where(pixels == struct.unpack(">H", key)[0], 0, 65535).astype(np.uint16)
-    exif, xmp, dpi = _metadata(image, data)
-    exif = exif or _png_chunk(data, b"eXIf")  # it may stand behind the pixels, where Pillow has not been
-    icc = image.info.get("icc_profile")
-    notes = ["PNG", ("grey" if pixels.ndim == 2 else "colour") + (" with alpha" if alpha is not None else "")]
-    return _upright(pixels, alpha, (exif, _kept_profile(icc, pixels, notes), xmp, dpi), notes, pages)
+    metadata = _metadata(image)
+    if not metadata.exif:
+        metadata = replace(metadata, exif=_png_chunk(data, b"eXIf"))  # it may stand behind the pixels
+    notes = ["PNG", _channels(pixels, alpha)]
+    return _deep(pixels, alpha, metadata, as_grey, notes)
+
+
+def _channels(pixels: np.ndarray, alpha: np.ndarray | None) -> str:
+    return ("grey" if pixels.ndim == 2 else "colour") + (" with alpha" if alpha is not None else "")
 
 
 def _png_chunk(data: bytes, wanted: bytes) -> bytes | None:
@@ -244,152 +420,157 @@ def _png_chunk(data: bytes, wanted: bytes) -> bytes | None:
     return None
 
 
-def _kept_profile(icc: bytes | None, pixels: np.ndarray, notes: list[str]) -> bytes | None:
-    # The colour engine at hand has 8 bits: deep pixels keep their codes, and the profile that says what they mean.
-    notes.append({"uint16": "16 bit", "float32": "float"}[pixels.dtype.name])
-    if icc and pixels.ndim == 2:
-        notes.append("grey profile left out")
-    return icc if icc and pixels.ndim == 3 else None
+# TIFF
 
 
-def _check_tiff(page, kind, data: bytes) -> None:
-    """Refuse a TIFF of which a part is missing; its readers guess what is not there."""
-    order = "<" if data[:2] == b"II" else ">"
-    (count,) = struct.unpack_from(order + {2: "H", 8: "Q"}[kind.tagnosize], data, page.offset)
-    first = page.offset + kind.tagnosize
-    codes = [struct.unpack_from(order + "H", data, first + n * kind.tagsize)[0] for n in range(count)]
-    lost = any(254 <= code < 400 and code not in page.tags for code in codes)
-    ends = (start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False))
-    if lost or not page.dataoffsets or max(ends, default=0) > len(data):
-        raise _RefusedError("is truncated; a whole photo is wanted")
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    if limit and page.imagewidth * page.imagelength > limit:
-        raise _RefusedError(_too_large(page.imagewidth * page.imagelength))
+def _tiff(file: BinaryIO, told: _Teller, as_grey: bool, stack: ExitStack) -> list[Photo]:
+    import tifffile  # which other formats do without
+
+    from . import tiffs
+
+    tif = stack.enter_context(tifffile.TiffFile(file))
+    if not len(tif.pages):
+        raise _RefusedError("is truncated: it holds no picture; a whole photo is wanted")
+    photos = []
+    for page in tiffs.photo_pages(tif):
+        tiffs.check(page, file)
+        told.check_size(page.imagewidth, page.imagelength)
+        if tiffs.is_readable_in_parts(page):
+            photos.append(_tiff_page(page, file, told, as_grey))
+            continue
+        if page.bitspersample > 8 and page.photometric != tiffs.CMYK:
+            raise _RefusedError(tiffs.refusal(page))
+        file.seek(0)
+        image = _open(file.read(), told)
+        image.seek(page.index)
+        exif = exif_of_tiff(file, page.offset)  # Pillow turns it
+        photos.append(_with_pillow(image, as_grey, exif=exif))
+    return photos
 
 
-def _is_deep(page) -> bool:
-    """Say whether a TIFF is for tifffile (True) or for Pillow; refuse what neither reads rightly."""
-    if page.dtype is not None and page.dtype.kind == "f" and page.photometric in (1, 2):
-        return True
-    if page.bitspersample <= 8 or page.photometric == 5:
-        return False
-    if page.dtype == np.uint16 and page.bitspersample == 16 and page.photometric in (0, 1, 2):
-        return True
-    kind = {"i": "signed ", "f": "float "}.get(getattr(page.dtype, "kind", ""), "")
-    raise _RefusedError(
-        f"has {kind}samples of {page.bitspersample} bit ({getattr(page.photometric, 'name', page.photometric)}); "
-        "wanted are 8 or 16 bit, or float in 0…1, in grey or RGB"
-    )
+def _tiff_page(page: Any, file: BinaryIO, told: _Teller, as_grey: bool) -> Photo:
+    from . import tiffs
 
-
-def _read_deep_tiff(page, pages: int, data: bytes) -> Photo:
-    array = _tiff_array(page, data)
-    colours = 1 if page.photometric in (0, 1) else 3
-    pixels, extra = (array[..., 0], array[..., 1:]) if colours == 1 else (array[..., :3], array[..., 3:])
+    samples = tiffs.PageReader(page).rows()
+    if samples.dtype.kind == "f":
+        samples = samples.changed(_checked_floats, dtype=np.float32)
+    samples = told.watching(samples)
+    colours = 1 if page.photometric in tiffs.GREYS else 3
     notes = ["TIFF", "grey" if colours == 1 else "colour"]
     alpha = None
-    if extra.shape[2] and page.extrasamples and page.extrasamples[0] in (1, 2):
-        alpha = extra[..., 0]
+    if samples.shape[2] > colours and page.extrasamples and page.extrasamples[0] in (1, 2):
+        alpha = samples.changed(lambda rows: np.ascontiguousarray(rows[..., colours]), ())
         notes[1] += " with premultiplied alpha" if page.extrasamples[0] == 1 else " with alpha"
-    elif extra.shape[2]:
+    elif samples.shape[2] > colours:
         notes.append("extra channel left out")
-    if array.dtype.kind == "f":
-        used = pixels if alpha is None else np.concatenate([pixels.ravel(), alpha.ravel()])
-        low, high = float(used.min()), float(used.max())
-        if not (low >= 0 and high <= 1):  # NaN fails both
-            raise _RefusedError(f"has float values {low:g}…{high:g}; wanted are finite ones in 0…1")
-    elif page.photometric == 0:
-        pixels = 65535 - pixels  # white is zero
-    icc, xmp = (page.tags.valueof(code) for code in (34675, 700))
-    unit = page.tags.valueof(296, default=2)
-    dpi = _dpi(page.get_resolution("inch")) if unit in (2, 3) else None
-    icc = _kept_profile(icc, pixels, notes)
-    kept = (_tiff_exif(data, page.tags.valueof(ORIENTATION, default=1)), icc, xmp, dpi)
-    return _upright(pixels, alpha, kept, notes, pages)
+    if colours == 3:
+        pixels = samples.changed(lambda rows: np.ascontiguousarray(rows[..., :3]), (3,))
+    elif page.photometric == 0 and samples.dtype.kind == "u":  # white is zero
+        pixels = samples.changed(lambda rows: np.iinfo(rows.dtype).max - rows[..., 0], ())
+    else:
+        pixels = samples.changed(lambda rows: np.ascontiguousarray(rows[..., 0]), ())
+    return _deep(pixels, alpha, _tiff_metadata(page, file), as_grey, notes)
 
 
-def _tiff_array(page, data: bytes) -> np.ndarray:
-    """Return the samples of a page, (H, W, S), uint16 or float32."""
+def _checked_floats(rows: np.ndarray) -> np.ndarray:
+    low, high = float(rows.min()), float(rows.max())
+    if not (low >= 0 and high <= 1):  # NaN fails both
+        raise _RefusedError(f"has float values {low:g}…{high:g}; wanted are finite ones in 0…1")
+    return rows.astype(np.float32)
+
+
+def _tiff_metadata(page: Any, file: BinaryIO) -> Metadata:
+    from . import tiffs
+
+    value = page.tags.valueof
+    said = 282 in page.tags and value(296, default=2) in (2, 3)
+    dpi = resolution(page.get_resolution("inch")) if said else None
+    exif = exif_of_tiff(file, page.offset, value(274, default=1))
+    iptc = _iptc_of_tiff(value(tiffs.IPTC), value(tiffs.PHOTOSHOP))
+    icc, xmp = (found if isinstance(found := value(code), bytes) else None for code in (tiffs.ICC, tiffs.XMP))
+    return Metadata(exif, icc, xmp, iptc, dpi)
+
+
+# JPEG 2000, HEIF, camera raw
+
+
+def _jpeg_2000(data: bytes, told: _Teller, as_grey: bool) -> Photo:
+    from . import jp2
+
     try:
-        array = page.asarray()
-        array = np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
-    except (ValueError, KeyError) as error:
-        if "imagecodecs" not in str(error):
-            raise
-        # LZW and others need a package that tifffile does not bring; OpenCV reads them, but not every layout.
-        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-        if array is None or array.dtype != page.dtype:
-            name = getattr(page.compression, "name", page.compression)
-            raise _RefusedError(
-                f"is damaged, or compressed with {name}; wanted is ZIP or none, or the package imagecodecs"
-            ) from error
-        if array.ndim == 3:
-            array = array[..., [2, 1, 0, 3][: array.shape[2]]]
-    array = array[..., None] if array.ndim == 2 else array
-    if array.shape != (page.imagelength, page.imagewidth, page.samplesperpixel):
-        raise _RefusedError(f"holds an array of shape {array.shape}; wanted is one grey or RGB picture")
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+        found = jp2.read(data, told.check_size)
+    except ValueError as error:
+        raise _RefusedError(str(error)) from error
+    notes = [
+        "JPEG 2000",
+        ("grey" if found.pixels.ndim == 2 else "colour") + (" with alpha" if found.alpha is not None else ""),
+    ]
+    notes += [f"from {found.bits} bit"] if found.bits not in (8, 16) else []
+    return _deep(found.pixels, found.alpha, found.metadata, as_grey, notes)
 
 
-# Metadata
-
-
-def _metadata(image, data: bytes) -> tuple[bytes | None, bytes | None, tuple[float, float] | None]:
-    info = image.info
-    xmp = info.get("xmp")
-    if image.format == "TIFF":
-        return _tiff_exif(data, 1), xmp, _dpi(info.get("dpi"))  # Pillow has turned it already
+def _heif(data: bytes, told: _Teller, as_grey: bool) -> Photo:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise _RefusedError(f"is HEIF or AVIF, which wants pillow-heif; {EXTRA}") from None
+    heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
+    told.check_size(*heif.size)
+    array = np.asarray(heif)
+    info = heif.info
+    alpha = array[..., -1] if heif.has_alpha else None
+    pixels = array if array.ndim == 2 else array[..., 0] if array.shape[2] <= 2 else array[..., :3]
     exif = info.get("exif")
-    if not exif and "Raw profile type exif" in info:
-        exif = image.getexif().tobytes()
-    return exif, xmp if isinstance(xmp, bytes) else None, _dpi(info.get("dpi"))
+    metadata = Metadata(exif, info.get("icc_profile"), info.get("xmp"), None, None)
+    notes = ["HEIF", _channels(pixels, alpha)]
+    if metadata.exif:  # libheif has turned the picture already
+        metadata = replace(metadata, exif=plain_exif(metadata.exif)[0])
+    return replace(_deep(np.ascontiguousarray(pixels), alpha, metadata, as_grey, notes), lossless=False)
 
 
-def _dpi(dpi) -> tuple[float, float] | None:
+def _raw(file: BinaryIO, told: _Teller, as_grey: bool) -> Photo:
     try:
-        x, y = (float(value) for value in dpi)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
-
-
-def _tiff_exif(data: bytes, orientation: int) -> bytes | None:
-    """Return an EXIF block with what a TIFF says of the photo, without what it says of its own layout."""
-    tags, exif = Image.Exif(), Image.Exif()
-    if orientation != 1:
-        exif[ORIENTATION] = orientation
+        import rawpy
+    except ImportError:
+        raise _RefusedError(f"is a camera's raw file, which wants rawpy; {EXTRA}") from None
     try:
-        tags.load(data)
-        for tag in (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
-            if tag in tags:
-                exif[tag] = tags[tag]
-        for ifd in (EXIF_IFD, GPS_IFD):
-            if kept := {tag: value for tag, value in tags.get_ifd(ifd).items() if tag not in OFFSETS}:
-                exif.get_ifd(ifd).update(kept)
-        block = exif.tobytes()
-    except Exception:  # as when writing: EXIF is not worth the photo
-        exif = Image.Exif()
-        exif[ORIENTATION] = orientation
-        block = exif.tobytes()
-    return block if len(block) > 20 else None  # more than an empty block
+        with rawpy.imread(file) as raw:
+            told.check_size(raw.sizes.width, raw.sizes.height)
+            pixels = raw.postprocess(output_bps=16, use_camera_wb=True, no_auto_bright=True, gamma=(2.4, 12.92))
+    except rawpy.LibRawError as error:
+        raise _RefusedError(
+            f"is damaged, or of a camera that isn't known ({error}); a whole photo is wanted"
+        ) from error
+    file.seek(0)
+    exif = exif_of_tiff(file) if file.read(4) in TIFF_MAGIC else None
+    return _deep(pixels, None, Metadata(exif), as_grey, ["camera raw", "colour"])
 
 
-def _upright(pixels, alpha, kept: tuple, notes: list[str], pages: int) -> Photo:
+# Upright
+
+
+def _upright(photo: Photo, notes: list[str]) -> Photo:
     """Turn the pixels as the metadata says, and make the metadata say that this is done."""
-    exif, icc, xmp, dpi = kept
-    exif, orientation = _plain_exif(exif) if exif else (None, None)
+    metadata = photo.metadata
+    exif, orientation = plain_exif(metadata.exif) if metadata.exif else (None, None)
+    xmp = metadata.xmp
     if xmp:
-        said = re.search(rb'tiff:Orientation(="|>)([1-8])', xmp)
-        orientation = orientation or (int(said[2]) if said else None)
-        xmp = re.sub(rb'(tiff:Orientation(?:="|>))[1-8]', rb"\g<1>1", xmp)
+        xmp, said = upright_xmp(xmp)
+        orientation = orientation or said
+    dpi, coding = metadata.dpi, photo.luma
+    pixels, alpha = photo.pixels, photo.alpha
     if orientation not in (None, 1):
-        pixels, alpha = _turn(pixels, orientation), None if alpha is None else _turn(alpha, orientation)
+        pixels, alpha = (
+            _turn(np.asarray(pixels), orientation),
+            None if alpha is None else _turn(np.asarray(alpha), orientation),
+        )
         dpi = dpi if dpi is None or orientation < 5 else dpi[::-1]
+        coding = replace(coding, grey=None) if coding else None
         notes.append("turned upright")
-    if pages > 1:
-        notes.append(f"the first of {pages} pages")
-    alpha = None if alpha is None else np.ascontiguousarray(alpha)
-    return Photo(np.ascontiguousarray(pixels), alpha, exif, icc, xmp, dpi, ", ".join(notes))
+    pixels = pixels if isinstance(pixels, Rows) else np.ascontiguousarray(pixels)
+    alpha = alpha if alpha is None or isinstance(alpha, Rows) else np.ascontiguousarray(alpha)
+    metadata = replace(metadata, exif=exif, xmp=xmp, dpi=dpi)
+    return replace(photo, pixels=pixels, alpha=alpha, metadata=metadata, source=", ".join(notes), luma=coding)
 
 
 def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -397,26 +578,3 @@ def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
         array = array.swapaxes(0, 1)
     down, right = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
     return array[::down, ::right]
-
-
-def _plain_exif(exif: bytes) -> tuple[bytes | None, int | None]:
-    """Return EXIF with orientation 1 and no thumbnail (it would stay grey), and the orientation that it had.
-
-    Patched in place: writing it anew would lose maker notes, whose offsets count from the start of the block.
-    """
-    block = bytearray(exif.removeprefix(b"Exif\0\0"))
-    orientation = None
-    try:
-        order = {b"II": "<", b"MM": ">"}[bytes(block[:2])]
-        (start,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", block, at)
-            if tag == ORIENTATION:
-                form = order + ("H" if kind == 3 else "I")
-                (orientation,) = struct.unpack_from(form, block, at + 8)
-                struct.pack_into(form, block, at + 8, 1)
-        struct.pack_into(order + "I", block, start + 2 + 12 * count, 0)
-    except (KeyError, struct.error):
-        return None, orientation
-    return bytes(block), orientation if orientation in range(1, 9) else None

@@ -267,19 +267,25 @@ def _print_table(scores: dict[str, Any]) -> None:
 @jobs_option
 @click.option("--suffix", default="", metavar="TEXT", help="Put behind each name, as in photo_color.jpg.")
 @click.option(
-    "--format", "kind", type=Choice(["png", "jpg", "tif", "webp"]), help="Without it, each photo keeps its own."
+    "--format", type=Choice(["png", "jpg", "tif", "webp", "jp2"]), help="Without it, each photo keeps its own."
 )
 @click.option(
     "--on-exists", type=Choice(["skip", "overwrite", "rename", "fail"]), default="skip", show_default=True,
     help="What to do where a result is there already.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be written where.")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, metavar="N", help="Of JPEG and WebP, 1…100.")
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    help="Of JPEG and WebP, 1…100; without it, the greys lose least.",
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(1), default=178_956_970, metavar="N", help="Refuse photos of more pixels."
+)
 @quiet_option
 @debug_option
-def colorize(
-    inputs, model, out, recursive, vivid, strength, keep, jobs, suffix, kind, on_exists, dry_run, quality, quiet
-) -> int:
+def colorize(inputs, model, jobs, dry_run, quiet, **choices) -> int:
     """Put colour into INPUTS: files, folders and globs.
 
     Size, bit depth, alpha and metadata stay as they are. With -r the tree of a folder is mirrored in OUT. An input is
@@ -294,7 +300,7 @@ def colorize(
     """
     from . import batch
 
-    options = batch.Options(out, recursive, suffix, kind, on_exists, quality, vivid, strength, keep)
+    options = batch.Options(**choices)
     if dry_run:
         for outcome in batch.plan(inputs, options):
             say(
@@ -313,7 +319,7 @@ def colorize(
             if outcome.details and os.environ.get(DEBUG):
                 say(outcome.details)
     if not quiet:
-        say(_summary(counts, out))
+        say(_summary(counts, str(options.out)))
     return INTERNAL if counts["broken"] else SOME_FAILED if counts["failed"] or counts["left"] else DONE
 
 

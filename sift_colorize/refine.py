@@ -20,8 +20,10 @@ from ._kernels import guided
 from ._kernels import palette as palettes
 from ._kernels import refine as kernels
 from .checks import InputError, check_choice, check_number, check_picture
+from .features import lightness_of
 from .opencv import cv2
 from .palette import constants, palette
+from .rows import Picture, Rows
 from .settings import RefinementSettings
 
 KEEP = ("grey", "lightness")
@@ -29,7 +31,12 @@ METHODS = ("guided", "as_published")
 STRIP = 32  # rows; small enough for the processor's cache, large enough to cost nothing
 
 
-def refine(
+def refine(grey, ab, grid, L_work, *settings, **knobs) -> np.ndarray:
+    """Colour a picture with chroma that is known on a grid: `refined`, all of it, (H, W, 3) of grey's type."""
+    return np.asarray(refined(grey, ab, grid, L_work, *settings, **knobs))
+
+
+def refined(
     grey,
     ab,
     grid,
@@ -39,12 +46,13 @@ def refine(
     vivid: float = 1.0,
     strength: float = 1.0,
     keep: str = "grey",
-) -> np.ndarray:
-    """Colour a picture with chroma that is known on a grid.
+    table: np.ndarray | None = None,
+) -> Rows:
+    """Colour a picture with chroma that is known on a grid, as its rows are asked for.
 
     Parameters
     ----------
-    grey : (H, W) uint8, uint16, or float in 0…1
+    grey : (H, W) uint8, uint16, or float in 0…1; an array or `Rows`
         Grey codes at full size.
     ab : (rows, cols, 2) float
         Chroma at the grid's points.
@@ -56,10 +64,13 @@ def refine(
         `method`, `radius` (px at working size) and `smoothness` (Lab units) are read here.
     white, vivid, strength, keep
         See `paint`.
+    table : (256,) or (65536,) float32, optional
+        L of each grey code, where it isn't sRGB's; colours are then in codes of the same tones.
 
     Returns
     -------
-    (H, W, 3) of grey's type
+    Rows
+        (H, W, 3) of grey's type.
 
     Raises
     ------
@@ -74,7 +85,7 @@ def refine(
     if grey.size < guide.size:  # a picture smaller than the working image guides as well, and faster
         (H, W), (h, w) = grey.shape, guide.shape
         ys, xs = (ys + 0.5) * (H / h) - 0.5, (xs + 0.5) * (W / w) - 0.5
-        radius, guide = round(radius * H / h), color.lightness(grey)
+        radius, guide = round(radius * H / h), lightness_of(np.asarray(grey), table)
     at_work = upsample(ab, ys, xs, guide.shape)
     if method == "guided":
         coefficients = guided_coefficients(guide, at_work, radius, settings.smoothness)
@@ -82,13 +93,30 @@ def refine(
         coefficients = constant_coefficients(at_work)
     (H, W), (h, w) = grey.shape, guide.shape
     ys, (left, weights) = _places(H, h), _before(_places(W, w), w)
+    factors = None if table is None else _chroma_factors(table)
 
-    def chroma(rows: slice, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def chroma(rows: slice, codes: np.ndarray, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        L = L if table is None else lightness_of(codes, table)
         a, b = np.empty_like(L), np.empty_like(L)
         guided.chroma_rows(coefficients, L, ys[rows], left, weights, a, b)
+        if factors is not None:
+            factor = lightness_of(codes, factors)
+            return a * factor, b * factor
         return (a, b) if method == "guided" else as_published(L, a, b)
 
-    return _paint(grey, chroma, white, _knobs(grey, vivid, strength, keep))
+    return _painted(grey, chroma, white, _knobs(grey, vivid, strength, keep))
+
+
+def _chroma_factors(table: np.ndarray) -> np.ndarray:
+    """Return by how much chroma is to be multiplied at each code where the codes have other tones than sRGB's.
+
+    A small step away from neutral moves a and b as much as the cube root of light moves: by the slope of L. Painted is
+    as in sRGB; what comes out has the chroma that was meant, times the ratio of the slopes.
+    """
+    steps = np.linspace(0, len(table) - 1, 256)
+    of_codes = np.gradient(np.interp(steps, np.arange(len(table)), table))
+    ratio = np.gradient(color.lightness_table(256)) / np.maximum(of_codes, 1e-3)
+    return np.interp(np.arange(len(table)), steps, np.clip(ratio, 0.5, 2)).astype(np.float32)
 
 
 def paint(grey, ab, white="D65", vivid: float = 1.0, strength: float = 1.0, keep: str = "grey") -> np.ndarray:
@@ -140,10 +168,10 @@ def paint(grey, ab, white="D65", vivid: float = 1.0, strength: float = 1.0, keep
     _check_finite(ab, "ab")
     ab = np.broadcast_to(ab, (*grey.shape, 2))
 
-    def chroma(rows: slice, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def chroma(rows: slice, codes: np.ndarray, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return ab[rows, :, 0], ab[rows, :, 1]
 
-    return _paint(grey, chroma, white, _knobs(grey, vivid, strength, keep))
+    return np.asarray(_painted(grey, chroma, white, _knobs(grey, vivid, strength, keep)))
 
 
 def as_published(L, a, b) -> tuple[np.ndarray, np.ndarray]:
@@ -238,25 +266,32 @@ def _knobs(grey: np.ndarray, vivid, strength, keep) -> kernels.Knobs:
     return kernels.Knobs(vivid, strength, top, check_choice(keep, "keep", KEEP) == "grey")
 
 
-def _paint(grey: np.ndarray, chroma: Callable, white, knobs: kernels.Knobs) -> np.ndarray:
-    """Paint strip by strip, with what `chroma(rows, L)` gives for a and b; the strips know nothing of each other."""
+def _painted(grey: Picture, chroma: Callable, white, knobs: kernels.Knobs) -> Rows:
+    """Paint strip by strip, with what `chroma(rows, codes, L)` gives for a and b; no strip knows of another."""
     white = color.white_point(white)
     from_palette = knobs.keep_luma and grey.dtype == np.uint8
-    rgb = np.empty((*grey.shape, 3), grey.dtype)
-    for y in range(0, len(grey), STRIP):
-        rows = slice(y, y + STRIP)
-        L = color.lightness(grey[rows])
-        a, b = (np.ascontiguousarray(plane, np.float32) for plane in chroma(rows, L))
-        if from_palette:
-            planes = np.empty((3, *L.shape), np.uint8)
-            palettes.paint_rows(grey[rows], a, b, palette(white), knobs.vivid, knobs.strength, planes)
-            cv2.merge(planes, rgb[rows])
-        else:
-            kernels.paint_rows(grey[rows], L, a, b, *constants(white), knobs, rgb[rows])
-    return rgb
+
+    def make(start: int, stop: int) -> np.ndarray:
+        rgb = np.empty((stop - start, grey.shape[1], 3), grey.dtype)
+        for y in range(start, stop, STRIP):
+            rows = slice(y, min(y + STRIP, stop))
+            codes, out = np.ascontiguousarray(grey[rows]), rgb[rows.start - start : rows.stop - start]
+            L = color.lightness(codes)
+            a, b = (np.ascontiguousarray(plane, np.float32) for plane in chroma(rows, codes, L))
+            if from_palette:
+                planes = np.empty((3, *L.shape), np.uint8)
+                palettes.paint_rows(codes, a, b, palette(white), knobs.vivid, knobs.strength, planes)
+                cv2.merge(planes, out)
+            else:
+                kernels.paint_rows(codes, L, a, b, *constants(white), knobs, out)
+        return rgb
+
+    return Rows((*grey.shape, 3), grey.dtype, make)
 
 
-def _grey_picture(grey) -> np.ndarray:
+def _grey_picture(grey) -> Picture:
+    if isinstance(grey, Rows) and grey.ndim == 2:
+        return grey
     grey = check_picture(grey, "grey")
     if grey.ndim != 2:
         raise InputError(f"grey has shape {grey.shape}; wanted is (H, W)")

@@ -130,7 +130,7 @@ def test_at_the_start_it_says_the_mean_colour_and_can_learn(name):
     """The mean colour survives the scaling; once the last layer says more, every layer gets a gradient."""
     network = network_of(name)
     rng = np.random.default_rng(0)
-    network.start(rng.normal((4, 20), 6, (5000, 2)).astype(np.float32))
+    network.start(rng.normal((4, 20), 6, (5000, 2)).astype(np.float32), torch.rand(4, 1, 64, 64))
     L, ab = torch.rand(2, 1, 64, 64), torch.tensor([4.0, 20.0])[None, :, None, None].expand(2, 2, 64, 64)
     chroma = network.chroma(network(L)).detach().numpy()
     assert np.ptp(chroma, axis=(2, 3)).max() < 1e-3
@@ -323,7 +323,7 @@ def trainer_of(name="unet", **changes):
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = network_of(name)
-    network.start(np.zeros((100, 2), np.float32))
+    network.start(np.zeros((100, 2), np.float32), torch.rand(4, 1, 32, 32))
     return CnnTrainer(network, CnnSettings(**changes))
 
 

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from sift_colorize import files, photos
 from sift_colorize.checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError
-from sift_colorize.files import SUFFIXES, content_digest, find, write_bytes
+from sift_colorize.color import lightness, luma
+from sift_colorize.files import WRITTEN, content_digest, find, write_bytes
+from sift_colorize.metadata import Metadata
 from sift_colorize.opencv import cv2
 from sift_colorize.photo_writing import output_suffix, write
 from sift_colorize.photos import Photo
@@ -100,14 +103,13 @@ def same(one, other):
 def read(path):
     """The photo; and a look at whether it is the same when its grey codes alone are asked for."""
     photo, grey = photos.read(path), photos.read(path, as_grey=True)
-    if photo.source.startswith("JPEG, colour") and photo.icc is None:  # the luma in the file, not that of rounded RGB
+    if photo.source.startswith("JPEG, colour"):  # the luma in the file, not that of rounded RGB
         assert grey.pixels.dtype == np.uint8 and grey.pixels.shape == photo.grey.shape
-        assert np.abs(grey.pixels - photo.grey.astype(int)).mean() < 0.1
-    else:
+        assert np.abs(grey.pixels - photo.grey.astype(int)).mean() < 0.3
+    elif "profile applied" not in photo.source:  # else the codes in the file, not those in sRGB
         assert same(grey.pixels, photo.grey)
     assert same(grey.alpha, photo.alpha)
-    assert (grey.exif, grey.icc, grey.xmp, grey.dpi) == (photo.exif, photo.icc, photo.xmp, photo.dpi)
-    assert grey.source == photo.source
+    assert replace(grey.metadata, icc=None) == replace(photo.metadata, icc=None)
     return photo
 
 
@@ -152,7 +154,7 @@ def test_lossless_formats_keep_every_code(tmp_path, suffix, dtype, channels, alp
     pixels = random_array(shape if channels == 1 else (*shape, 3), TYPES[dtype])
     photo = Photo(pixels, random_array(shape, TYPES[dtype]) if alpha else None)
     path = tmp_path / f"photo{suffix}"
-    assert output_suffix(photo, path) == suffix
+    assert output_suffix([photo], path) == suffix
     write(path, photo)
     again = read(path)
     assert same(again.pixels, pixels)
@@ -360,13 +362,13 @@ def test_orientation_is_applied_once(tmp_path, orientation, order):
     for name, content in data.items():
         photo = read(saved(tmp_path, name, content))
         assert same(photo.pixels, wanted if name[0] == "8" else wanted.astype(np.uint16) * 257), name
-        assert ("turned upright" in photo.source) == (orientation > 1 and name != "8.tif"), name
+        assert ("turned upright" in photo.source) == (orientation > 1), name
         target = tmp_path / f"again-{name}"
         write(target, photo, quality=100)
         assert same(read(target).pixels, photo.pixels), name
-        if photo.exif:
+        if photo.metadata.exif:
             again = Image.Exif()
-            again.load(b"Exif\0\0" + photo.exif)
+            again.load(b"Exif\0\0" + photo.metadata.exif)
             assert again.get(0x0112, 1) == 1
 
 
@@ -377,7 +379,7 @@ def test_orientation_in_a_jpeg_and_in_xmp_alone(tmp_path):
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
     photo = read(saved(tmp_path, "y.jpg", encoded(array, "JPEG", xmp=xmp)))
     assert photo.pixels.shape == (32, 16, 3)
-    assert b'tiff:Orientation="1"' in photo.xmp
+    assert b'tiff:Orientation="1"' in photo.metadata.xmp
     both = read(saved(tmp_path, "z.jpg", encoded(array, "JPEG", xmp=xmp, exif=exif_block(1))))
     assert both.pixels.shape == (16, 32, 3)  # EXIF is asked first
 
@@ -396,15 +398,15 @@ def test_metadata_is_kept(tmp_path, suffix, dtype):
         pytest.skip("8 bit only")
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     xmp = '<x:xmpmeta xmlns:x="adobe:ns:meta/">größe</x:xmpmeta>'.encode()
-    photo = Photo(smooth(dtype=TYPES[dtype]), None, exif_block()[6:], icc, xmp, (300.0, 150.0))
+    photo = Photo(smooth(dtype=TYPES[dtype]), None, Metadata(exif_block()[6:], icc, xmp, None, (300.0, 150.0)))
     write(tmp_path / f"x{suffix}", photo)
     again = read(tmp_path / f"x{suffix}")
-    assert again.icc == icc
-    assert again.xmp == xmp
+    assert again.metadata.icc == icc
+    assert again.metadata.xmp == xmp
     if suffix != ".webp":
-        assert again.dpi == pytest.approx((300, 150), rel=1e-3)
+        assert again.metadata.dpi == pytest.approx((300, 150), rel=1e-3)
     exif = Image.Exif()
-    exif.load(b"Exif\0\0" + again.exif)
+    exif.load(b"Exif\0\0" + again.metadata.exif)
     assert exif[0x010F] == "Maker"
     assert exif.get_ifd(0x8769)[0x9003] == "1931:05:01 12:00:00"
     assert exif.get_ifd(0x8825)[1] == "N"
@@ -415,7 +417,7 @@ def test_the_thumbnail_of_the_grey_photo_is_left_out(tmp_path):
     exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x0112, 3, 1, 6, 26) + struct.pack("<HI", 0, 0)
     photo = read(saved(tmp_path, "x.png", encoded(smooth(), "PNG", exif=b"Exif\0\0" + exif)))
     assert photo.pixels.shape == (60, 40, 3)
-    assert photo.exif == exif[:18] + b"\1" + exif[19:22] + b"\0\0\0\0" + exif[26:]
+    assert photo.metadata.exif == exif[:18] + b"\1" + exif[19:22] + b"\0\0\0\0" + exif[26:]
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\x00", b"Exif\0\0"])
@@ -423,7 +425,7 @@ def test_broken_exif_costs_only_itself(tmp_path, exif):
     array = smooth()
     photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", exif=exif)))
     assert same(photo.pixels, array)
-    write(tmp_path / "y.tif", Photo(array, exif=b"nonsense"))
+    write(tmp_path / "y.tif", Photo(array, metadata=Metadata(b"nonsense")))
     assert same(read(tmp_path / "y.tif").pixels, array)
 
 
@@ -460,7 +462,7 @@ def test_a_profile_is_applied_by_its_curve(tmp_path):
     linear = array / 255
     wanted = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
     assert np.abs(photo.pixels - wanted).max() < 3
-    assert photo.icc is None
+    assert photo.metadata.icc is None
     assert "colour profile applied" in photo.source
 
 
@@ -469,7 +471,7 @@ def test_srgb_changes_no_code_and_is_kept(tmp_path):
     array = random_array((50, 60, 3), np.uint8)
     photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=icc)))
     assert same(photo.pixels, array)
-    assert photo.icc == icc
+    assert photo.metadata.icc == icc
 
 
 @pytest.mark.parametrize("icc", [b"nonsense", gamma_profile(1.0)[:200], gamma_profile(2.2, b"CMYK")])
@@ -477,26 +479,79 @@ def test_a_broken_profile_is_left_out(tmp_path, icc):
     array = smooth()
     photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=icc)))
     assert same(photo.pixels, array)
-    assert photo.icc is None
+    assert photo.metadata.icc is None
     assert "broken colour profile left out" in photo.source
 
 
-def test_greys_keep_their_codes_whatever_their_profile(tmp_path):
-    grey = random_array((5, 6), np.uint8)
-    photo = read(saved(tmp_path, "x.png", encoded(grey, "PNG", icc_profile=gamma_profile(1.0, b"GRAY"))))
-    assert same(photo.pixels, grey)
-    assert photo.icc is None
+def seen_by_lcms(profile):
+    """How light lcms says that the 256 neutral codes of a profile are: the slow reference, at 8 bit."""
+    source = ImageCms.getOpenProfile(io.BytesIO(profile))
+    mode = "L" if profile[16:20] == b"GRAY" else "RGB"
+    codes = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    exact = ImageCms.Flags.NOOPTIMIZE
+    change = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", 1, exact)
+    return lightness(np.asarray(ImageCms.applyTransform(codes.convert(mode), change))[0, :, 0])
 
 
-def test_deep_colour_keeps_its_codes_and_profile(tmp_path):
-    array, icc = random_array((5, 6, 3), np.uint16), gamma_profile(1.8)
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.6])
+@pytest.mark.parametrize("space", [b"GRAY", b"RGB "])
+@pytest.mark.parametrize("kind", ["8.png", "16.png", "8.tif", "16.tif", "8.jpg"])
+def test_greys_keep_their_codes_and_their_look_whatever_their_profile(tmp_path, gamma, space, kind):
+    icc = gamma_profile(gamma, space)
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    deep = codes.astype(np.uint16) * 257
+    data = {
+        "8.png": lambda: encoded(codes, "PNG", icc_profile=icc),
+        "16.png": lambda: deep_png(deep, chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))),
+        "8.tif": lambda: encoded(codes, "TIFF", icc_profile=icc),
+        "16.tif": lambda: deep_tiff(deep, photometric="minisblack", iccprofile=icc),
+        "8.jpg": lambda: encoded(codes, "JPEG", icc_profile=icc, quality=100),
+    }[kind]()
+    photo = photos.read(saved(tmp_path, kind, data), as_grey=True)
+    if kind != "8.jpg":
+        assert same(photo.pixels, codes if kind[0] == "8" else deep)
+    assert "tone curve of its profile kept" in photo.source
+    known = photo.lightness if len(photo.lightness) == 256 else photo.lightness[::257]
+    assert np.abs(known - seen_by_lcms(icc)).max() < 0.6  # lcms rounds to 8 bit
+    # What is written is in colour, and neutral codes look as they did to any reader of profiles.
+    write(tmp_path / f"out-{kind}", replace(photo, pixels=np.dstack([photo.pixels] * 3)))
+    again = photos.read(tmp_path / f"out-{kind}", as_grey=True)
+    assert same(again.pixels, photo.pixels)
+    assert np.abs(seen_by_lcms(again.metadata.icc) - seen_by_lcms(icc)).max() < 0.6
+    np.testing.assert_allclose(again.lightness, photo.lightness, atol=0.05)
+
+
+def test_a_profile_of_srgbs_tones_costs_nothing(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = saved(tmp_path, "x.png", encoded(smooth()[..., 0], "PNG", icc_profile=gamma_profile(2.2, b"GRAY")))
+    assert np.abs(seen_by_lcms(gamma_profile(2.2)) - lightness(np.arange(256, dtype=np.uint8))).max() > 1
+    assert photos.read(grey, as_grey=True).lightness is not None
+    photo = photos.read(saved(tmp_path, "y.png", encoded(smooth()[..., 0], "PNG", icc_profile=srgb)), as_grey=True)
+    assert photo.lightness is None and photo.metadata.icc == srgb
+
+
+@pytest.mark.parametrize("icc", [b"nonsense", gamma_profile(1.8, b"GRAY")[:150], gamma_profile(1.8, b"GRAY")[:300]])
+def test_greys_of_a_broken_profile_are_read_as_srgb(tmp_path, icc):
+    grey = smooth()[..., 0]
+    photo = photos.read(saved(tmp_path, "x.png", encoded(grey, "PNG", icc_profile=icc)), as_grey=True)
+    assert same(photo.pixels, grey) and photo.lightness is None and photo.metadata.icc is None
+
+
+def test_deep_colour_is_brought_to_srgb_by_its_profile(tmp_path):
+    array, icc = smooth(dtype=np.uint16), gamma_profile(1.8)
     packed = chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))
-    photo = read(saved(tmp_path, "x.png", deep_png(array, packed)))
-    assert same(photo.pixels, array)
-    assert photo.icc == icc
-    photo = read(saved(tmp_path, "x.tif", deep_tiff(array, photometric="rgb", iccprofile=icc)))
-    assert same(photo.pixels, array)
-    assert photo.icc == icc
+    wanted = np.asarray(
+        ImageCms.applyTransform(
+            Image.fromarray((array >> 8).astype(np.uint8)),
+            ImageCms.buildTransform(io.BytesIO(icc), ImageCms.createProfile("sRGB"), "RGB", "RGB", renderingIntent=1),
+        )
+    )
+    tiff = deep_tiff(array, photometric="rgb", iccprofile=icc)
+    for name, data in (("x.png", deep_png(array, packed)), ("x.tif", tiff)):
+        photo = read(saved(tmp_path, name, data))
+        assert np.abs(photo.pixels / 257 - wanted).max() < 3  # lcms was given the upper 8 bits
+        assert photo.metadata.icc is None and "colour profile applied" in photo.source
+        assert same(photos.read(tmp_path / name, as_grey=True).pixels, luma(array))
 
 
 # Refusals
@@ -526,11 +581,11 @@ def test_missing_folder_empty_and_no_photo(tmp_path):
 
 
 def test_no_permission(tmp_path, monkeypatch):
-    def refuse(self):
+    def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     path = saved(tmp_path, "x.png", encoded(smooth(), "PNG"))
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(photos, "open", refuse, raising=False)
     assert "no permission" in refusal(path)
 
 
@@ -571,10 +626,15 @@ def test_a_bomb_is_refused_by_its_size(tmp_path):
         assert "3,000,000,000 pixels" in refusal(saved(tmp_path, "x.png", bomb))
 
 
-def test_a_deep_tiff_bomb_is_refused_by_its_size(tmp_path, monkeypatch):
-    path = saved(tmp_path, "x.tif", deep_tiff(random_array((20, 30), np.uint16), photometric="minisblack"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
-    assert "600 pixels" in refusal(path)
+def test_the_limit_can_be_raised_and_lowered(tmp_path):
+    array = random_array((20, 30), np.uint8)
+    data = {"x.tif": deep_tiff(array), "x.png": encoded(array, "PNG"), "x.jp2": encoded(array, "JPEG2000")}
+    for name, content in data.items():
+        path = saved(tmp_path, name, content)
+        with pytest.raises(PhotoError, match=r"600 pixels; wanted are at most 599 \(--max-pixels"):
+            photos.read(path, limit=599)
+        assert photos.read(path, limit=600).pixels.shape == (20, 30)
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485  # of other users of Pillow
 
 
 # Writing: what a format can't hold, and the disk's refusals
@@ -594,7 +654,7 @@ def test_a_deep_tiff_bomb_is_refused_by_its_size(tmp_path, monkeypatch):
 )
 def test_formats_say_what_they_cannot_hold(tmp_path, suffix, dtype, alpha, wanted, reason):
     photo = Photo(random_array((4, 5, 3), TYPES[dtype]), random_array((4, 5), TYPES[dtype]) if alpha else None)
-    assert output_suffix(photo, f"old{suffix}") == wanted
+    assert output_suffix([photo], f"old{suffix}") == wanted
     with pytest.raises(PhotoError, match=reason):
         write(tmp_path / f"x{suffix}", photo)
     assert list(tmp_path.iterdir()) == []
@@ -602,9 +662,9 @@ def test_formats_say_what_they_cannot_hold(tmp_path, suffix, dtype, alpha, wante
 
 
 def test_the_source_suffix_is_kept_as_it_is_spelled():
-    assert output_suffix(Photo(smooth()), "a/IMG_1.JPG") == ".JPG"
-    assert output_suffix(Photo(np.zeros((1, 70_000), np.uint8)), "a.jpg") == ".png"
-    assert output_suffix(Photo(smooth(), np.full((40, 60), 255, np.uint8)), "a.jpg") == ".jpg"  # opaque
+    assert output_suffix([Photo(smooth())], "a/IMG_1.JPG") == ".JPG"
+    assert output_suffix([Photo(np.zeros((1, 70_000), np.uint8))], "a.jpg") == ".png"
+    assert output_suffix([Photo(smooth(), np.full((40, 60), 255, np.uint8))], "a.jpg") == ".jpg"  # opaque
 
 
 @pytest.mark.parametrize(
@@ -744,7 +804,7 @@ def test_what_is_not_there(tree):
         find(tree / "subb" / "z.tif")
     with pytest.raises(InputError, match="empty name"):
         find([""])
-    with pytest.raises(NoPhotosError, match=r"none'; wanted are files that end in \.png, .*\.bmp$"):
+    with pytest.raises(NoPhotosError, match=r"none'; wanted are files that end in \.png, .*\.bmp, \.jp2$"):
         find([tree / "b2.png", tree / "none"])
     with pytest.raises(NoPhotosError, match=r"no photo matches '.*q\*'"):
         find(f"{tree}/q*")
@@ -756,9 +816,9 @@ def test_what_is_not_there(tree):
 
 
 def test_suffixes_are_those_that_can_be_written(tmp_path):
-    for suffix in SUFFIXES:
+    for suffix in WRITTEN:
         write(tmp_path / f"x{suffix}", Photo(smooth()))
-    assert len(find(tmp_path)) == len(SUFFIXES)
+    assert len(find(tmp_path)) == len(WRITTEN)
 
 
 def test_the_digest_is_of_the_bytes(tmp_path):

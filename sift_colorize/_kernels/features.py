@@ -5,18 +5,21 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def area_means(codes, table, out):
-    """Means of table[codes], (H, W), over the area of each pixel of out (h, w); h ≤ H, w ≤ W, none is 0."""
-    (height, width), (rows, cols) = codes.shape, out.shape
+def area_means(codes, top, height, table, first, last, out):
+    """Means of table[codes] over the area of each pixel of rows first … last − 1 of out (h, w).
+
+    codes (n, W) are the rows from `top` on, of the `height` that the picture has; h ≤ height, w ≤ W, none is 0.
+    """
+    width, (rows, cols) = codes.shape[1], out.shape
     sums = np.empty(width, np.float32)
     tall, wide = height / rows, width / cols
     share_of_area = np.float32(1 / (tall * wide))
-    for i in range(rows):
+    for i in range(first, last):
         sums[:] = 0
         for y in range(int(i * tall), min(int(np.ceil((i + 1) * tall)), height)):
             share = np.float32(min(y + 1.0, (i + 1) * tall) - max(y, i * tall))
             for x in range(width):
-                sums[x] += share * table[codes[y, x]]
+                sums[x] += share * table[codes[y - top, x]]
         for j in range(cols):
             total = np.float32(0)
             for x in range(int(j * wide), min(int(np.ceil((j + 1) * wide)), width)):

@@ -60,6 +60,11 @@ class Photos(Dataset):
                 batch.append((int(order[item % count]), epoch))
             yield batch
 
+    def some(self, count: int) -> torch.Tensor:
+        """Return the lightness of the first squares that training will see: (count or fewer, 1, size, size)."""
+        items = [item for batch in self.batches(0, -(-count // self.settings.batch_size)) for item in batch]
+        return torch.from_numpy(np.stack([self[item][0] for item in items[: min(count, len(self))]]))
+
     def stream(self, first: int, last: int, loaders: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of steps first … last − 1: (N, 1, size, size) and (N, 2, size, size).
 

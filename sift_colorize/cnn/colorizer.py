@@ -32,6 +32,7 @@ from .trainer import CnnTrainer
 
 JUDGED = 24  # photos held out at most that a training is scored on on its way
 COLOURS = 200  # of each photo, that a network's start and the bins' weights are taken from
+STARTED_FROM = 16  # photos, that a network's weights are scaled on
 SAVE_EVERY = 120.0  # s of training between checkpoints
 SHOWN = 20  # steps whose mean loss is shown
 
@@ -131,7 +132,7 @@ class CnnColorizer(BaseColorizer):
         torch.set_num_threads(jobs)
         torch.manual_seed(settings.training.seed)
         self.network_ = self._new_network()
-        self.network_.start(colours)
+        self.network_.start(colours, photos.some(STARTED_FROM))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         trainer = CnnTrainer(self.network_, settings.cnn, device)
         digest = digest_of(settings.cnn.network, _lasting(settings), [source.digest for source in training])
