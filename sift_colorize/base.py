@@ -13,7 +13,7 @@ from .baselines import Baselines
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import luma, white_point
 from .features import coarsening, lightness_at_work
-from .files import find
+from .files import content_digest, find
 from .modelfile import load_model, save_model
 from .refine import refined
 from .rows import Picture, Rows
@@ -50,6 +50,8 @@ class BaseColorizer:
         Of the photos learned from: count, digest of all, and names, digests and mean a, b of up to 3,000.
     scores_ : dict
         Figures of the protocol, if `evaluate` has put them here.
+    digest_ : str
+        Of the model file, once it was written or read.
     note_ : str
         After `fit`: what the user should know of it, if anything.
     held_out_, failures_ : lists
@@ -61,6 +63,7 @@ class BaseColorizer:
     reference_: dict[str, Any]
     scores_: dict[str, Any]
     note_ = ""
+    digest_ = ""
     held_out_: list[Path]
     failures_: list[Failure]
     parts: tuple[str, ...] = ()  # of a model file beside the baselines, before the dot of a name
@@ -215,6 +218,7 @@ class BaseColorizer:
             "scores": self.scores_,
         }
         save_model(path, arrays | self.to_arrays(), header)
+        self.digest_ = content_digest(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -236,6 +240,7 @@ class BaseColorizer:
             model.vivid_ = check_number(header["vivid"], "vivid", 0, 100)
             model.reference_, model.scores_ = dict(header["reference"]), dict(header["scores"])
             model.take_arrays(parts)
+            model.digest_ = content_digest(path)
         except (KeyError, TypeError, ValueError, ModelError) as error:
             raise ModelError(f"'{path}' does not fit together: {error}") from None
         return model

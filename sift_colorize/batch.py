@@ -5,32 +5,44 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import time
 import traceback
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .base import BaseColorizer, silent
 from .checks import (
     ColorizeError,
     InputError,
     NoPhotosError,
+    PhotoError,
     StorageError,
     WorkersError,
     check_choice,
     check_number,
     nearest,
 )
-from .files import WRITTEN, find
+from .files import WRITTEN, find, sha256, sweep
+from .manifest import Manifest
+from .metadata import Metadata, marked
 from .photo_writing import output_suffix, write
 from .photos import LIMIT, Photo, opened
 from .refine import KEEP
 from .rows import Rows
-from .threads import in_workers
+from .stopping import at_the_end
+from .threads import alone_in_worker, in_workers
+from .verify import LOSSY, verify_pages
 
 ON_EXISTS = ("skip", "overwrite", "rename", "fail")
 FORMATS = ("png", "jpg", "tif", "webp", "jp2")
+SETTLED, POLL = 2.0, 1.0  # s; how long a file must stay as it is to be taken by `watch_files`, and between two looks
+ERROR_CODES = 100  # codes of a map of the expected error for a Lab unit
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)  # no later photo will fare better
 
 
@@ -45,6 +57,9 @@ class Options:
     on_exists : "skip", "overwrite", "rename" (name_2) or "fail", if a result is there already.
     quality : 1…100, of JPEG and WebP; without it 95, and a photo that was stored without loss stays so.
     max_pixels : more are refused.
+    mark : whether metadata say that the colours are predicted, by which software and model.
+    confidence : whether a map of the expected error is written beside each result.
+    manifest : where a line about each photo goes; without it, nowhere.
     vivid, strength, keep : as in `BaseColorizer.colorize`.
     """
 
@@ -55,6 +70,9 @@ class Options:
     on_exists: str = "skip"
     quality: int | None = None
     max_pixels: int = LIMIT
+    mark: bool = True
+    confidence: bool = False
+    manifest: str | Path | None = None
     vivid: float | None = None
     strength: float = 1.0
     keep: str | None = None
@@ -86,6 +104,7 @@ class Outcome:
     spare : the target without suffix, should the photo not fit into the format that its name promises.
     details : traceback of a broken one.
     ends_run : whether the disk refuses all that follow as well.
+    record : what the manifest says of it beside: digests, sizes, times, drift of the greys.
     """
 
     source: Path
@@ -95,6 +114,7 @@ class Outcome:
     spare: str | None = None
     details: str = ""
     ends_run: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def colorize_files(
@@ -120,7 +140,8 @@ def colorize_files(
     Returns
     -------
     iterator of Outcome
-        One for each photo, in the order of the inputs, while the work goes on. An input is never overwritten.
+        One for each photo, in the order of the inputs, while the work goes on. An input is never overwritten, unless
+        `out` names it as the one result, and `on_exists` is "overwrite".
 
     Raises
     ------
@@ -130,8 +151,55 @@ def colorize_files(
         If no photo is found.
     """
     options = options or Options()
+    if options.confidence and getattr(colorizer, "confidence_", None) is None:
+        raise InputError(
+            "this model does not know its errors; wanted is no --confidence, or a classical model of more photos"
+        )
     planned = plan(inputs, options)
     return progress(_run(planned, colorizer, options, jobs), len(planned), "colorizing")
+
+
+def watch_files(
+    inputs: str | Path | Sequence[str | Path],
+    colorizer: BaseColorizer,
+    options: Options | None = None,
+    jobs: int = 1,
+) -> Iterator[Outcome]:
+    """Colorize what is there, and whatever comes, as `colorize_files` does; never ends by itself.
+
+    A file is taken once it has been the same for `SETTLED` seconds: a scanner writes it piece by piece. One that failed
+    is tried again when it has changed.
+    """
+    options = options or Options()
+    options.check()
+    tried: dict[Path, tuple[int, int]] = {}
+    seen: dict[Path, tuple[tuple[int, int], float]] = {}
+    while True:
+        try:
+            planned = plan(inputs, options)
+        except NoPhotosError:
+            planned = []
+        ready = []
+        for outcome in planned:
+            state, now = _state(outcome.source), time.monotonic()
+            if state is None or outcome.status == "skipped" or tried.get(outcome.source) == state:
+                continue
+            if seen.get(outcome.source, (None, 0.0))[0] != state:
+                seen[outcome.source] = state, now
+            elif now - seen[outcome.source][1] >= SETTLED:
+                tried[outcome.source] = state
+                ready.append(outcome)
+        yield from _run(ready, colorizer, options, jobs)
+        if not ready:
+            time.sleep(POLL)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 # Planning
@@ -142,6 +210,8 @@ def plan(inputs: str | Path | Sequence[str | Path], options: Options) -> list[Ou
     options.check()
     found = _found([inputs] if isinstance(inputs, str | os.PathLike) else inputs, options)
     known = {identity for source, _ in found if (identity := _identity(source))}
+    if len(found) == 1 and options.on_exists == "overwrite" and _is_one_file(_out(options), 1, options):
+        known = set()  # it was asked for by its name
     taken: set[str] = set()
     planned = [
         _settled(Outcome(source, _unique(target, taken, options.on_exists == "rename")), options.on_exists, known)
@@ -197,7 +267,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _targets(found: list[tuple[Path, Path]], options: Options) -> Iterator[tuple[Path, Path]]:
-    out = Path(os.path.expanduser(options.out))
+    out = _out(options)
     if _is_one_file(out, len(found), options):
         yield found[0][0], out
         return
@@ -206,6 +276,16 @@ def _targets(found: list[tuple[Path, Path]], options: Options) -> Iterator[tuple
         suffix = f".{options.format}" if options.format else own
         stem = place.stem if place.suffix else place.name
         yield source, out / place.with_name(f"{stem}{options.suffix}{suffix}")
+
+
+def is_folder(options: Options) -> bool:
+    """Say whether results go into a folder rather than into a file that `out` names."""
+    out = _out(options)
+    return out.is_dir() or out.suffix.lower() not in WRITTEN or str(options.out).endswith(("/", os.sep))
+
+
+def _out(options: Options) -> Path:
+    return Path(os.path.expanduser(options.out))
 
 
 def _is_one_file(out: Path, count: int, options: Options) -> bool:
@@ -284,39 +364,108 @@ def _settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int
 
 
 def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int) -> Iterator[Outcome]:
-    results = _results([outcome for outcome in planned if outcome.status == "planned"], colorizer, options, jobs)
+    todo = [outcome for outcome in planned if outcome.status == "planned"]
+    folders = {outcome.target.parent for outcome in todo}
+    sweep(folders)  # what a killed run left
+    results = _results(todo, colorizer, options, jobs)
+    basis = _basis(colorizer, options)
     ended = ""
-    for outcome in planned:
-        if outcome.status == "planned":
-            outcome = replace(outcome, status="left", reason=ended) if ended else next(results)
-        yield outcome
-        if outcome.ends_run:
-            ended = outcome.reason
-            results.close()
+    with _manifest(options, todo) as manifest, at_the_end(lambda: sweep(folders, ours=True)):
+        made = manifest.latest() if manifest else {}
+        for outcome in planned:
+            if outcome.status == "planned":
+                outcome = replace(outcome, status="left", reason=ended) if ended else next(results)
+            if manifest:
+                outcome = _recorded(outcome, manifest, made, basis)
+            yield outcome
+            if outcome.ends_run:
+                ended = outcome.reason
+                results.close()
+
+
+def _basis(colorizer: BaseColorizer, options: Options) -> dict[str, Any]:
+    """Return what a result depends on beside its photo, as the manifest says it."""
+    from . import __version__
+
+    names = ("vivid", "strength", "keep", "quality", "mark")
+    settings = {name: value for name, value in asdict(options).items() if name in names}
+    return {"model": colorizer.digest_, "package": __version__, "settings": settings}
+
+
+def _manifest(options: Options, todo: list[Outcome]) -> Any:
+    return Manifest(options.manifest) if options.manifest and todo else nullcontext()
+
+
+def _recorded(outcome: Outcome, manifest: Manifest, made: dict[str, Any], basis: dict[str, Any]) -> Outcome:
+    """Put an outcome into the manifest; of a result that is there already, say if it was made from something else."""
+    name = manifest.name_of(outcome.target)
+    status = outcome.status
+    if status == "skipped" and name in made:
+        why = _difference(outcome.source, made[name], basis)
+        return replace(outcome, reason=outcome.reason + why, record={"differs": True} if why else {})
+    if status == "left":
+        return outcome
+    record: dict[str, Any] = dict(outcome.record)
+    if status == "skipped":  # of a run that was killed before it could say so, or of somebody else
+        status = "found"
+        record["output_sha256"] = sha256(outcome.target)
+    about = {"input": os.path.abspath(outcome.source), "output": name, "outcome": status}
+    if outcome.reason and status != "found":
+        about["reason"] = outcome.reason
+    manifest.add(about | record | (basis if status == "done" else {}))
+    return outcome
+
+
+def _difference(source: Path, record: dict[str, Any], basis: dict[str, Any]) -> str:
+    """Say in what the run that made a result was another; "" if in nothing."""
+    if record.get("outcome") != "done":
+        return ""
+    state = _state(source)
+    if state and (record.get("input_bytes"), record.get("input_modified")) != state:
+        return ", made before its photo was changed"
+    if record.get("model") != basis["model"]:
+        return ", made by another model"
+    return ", made with other settings" if record.get("settings") != basis["settings"] else ""
 
 
 def _results(
     todo: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int
 ) -> Generator[Outcome, None, None]:
-    count = 0
-    try:
-        for outcome in in_workers(colorize_file, ((one, colorizer, options) for one in todo), jobs):
-            count += 1
-            yield outcome
-    except WorkersError as error:
-        for number, outcome in enumerate(todo[count:]):
-            yield replace(outcome, status="failed" if number == 0 else "left", reason=str(error))
+    """Yield what became of each photo; one that ends its worker is found out, and the others go on."""
+    left = list(todo)
+    while left:
+        calls = [(outcome, colorizer, options) for outcome in left]
+        try:
+            for outcome in in_workers(colorize_file, calls, jobs):
+                left.pop(0)
+                yield outcome
+        except WorkersError:
+            # One of the first that are left was being worked on: each alone, in a worker of its own.
+            for call in calls[len(calls) - len(left) :][: 2 * jobs]:
+                left.pop(0)
+                try:
+                    yield alone_in_worker(colorize_file, call)
+                except WorkersError as error:
+                    yield replace(call[0], status="failed", reason=f"'{call[0].source}': {error}")
 
 
 def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) -> Outcome:
     """Colorize one planned photo; whatever goes wrong with it is in the outcome."""
+    started, clock, state = datetime.now(UTC), time.perf_counter(), _state(outcome.source)
     try:
         with opened(outcome.source, limit=options.max_pixels) as pages:
             outcome = _fitting(outcome, output_suffix(pages, outcome.target), options)
             if outcome.status != "planned":
                 return outcome
-            painted = [replace(page, pixels=_painted(page, colorizer, options)) for page in pages]
+            record = _input_record(outcome.source, state) if options.manifest else {}
+            painted = [_painted(page, colorizer, options) for page in pages]
             write(outcome.target, painted, options.quality)
+            if options.confidence:
+                _write_confidence(outcome, pages[0], colorizer, options)
+            if outcome.target.suffix.lower() in LOSSY:
+                record["drift"] = _drift_of(pages[0], outcome.target, options)
+        if options.manifest:
+            record["output_sha256"] = sha256(outcome.target)
     except ColorizeError as error:
         full = isinstance(error, StorageError) and getattr(error.__cause__, "errno", None) in FULL
         return replace(outcome, status="failed", reason=str(error), ends_run=full)
@@ -326,14 +475,22 @@ def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) 
     except Exception as error:  # an error of ours, which the other photos should not suffer from
         reason = f"'{outcome.source}': internal error: {type(error).__name__}: {error}; please report it"
         return replace(outcome, status="broken", reason=" ".join(reason.split()), details=traceback.format_exc())
-    return replace(outcome, status="done")
+    record |= {"started": started.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
+    return replace(outcome, status="done", record=record)
 
 
-def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Rows:
+def _input_record(source: Path, before: tuple[int, int] | None) -> dict[str, Any]:
+    digest = sha256(source)
+    if before is None or _state(source) != before:
+        raise PhotoError(f"'{source}' changed while it was read; wanted is a file that nobody writes to")
+    return {"input_sha256": digest, "input_bytes": before[0], "input_modified": before[1]}
+
+
+def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Photo:
     """Return a page in colour: looked at when its first rows are asked for, forgotten after its last."""
     made: list[Rows] = []
 
-    def make(start: int, stop: int):
+    def make(start: int, stop: int) -> np.ndarray:
         if not made:
             made.append(colorizer.painted(page.pixels, options.vivid, options.strength, options.keep, page.lightness))
         rows = made[0][start:stop]
@@ -341,12 +498,36 @@ def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Rows:
             made.clear()
         return rows
 
-    return Rows((*page.pixels.shape, 3), page.pixels.dtype, make)
+    metadata = page.metadata
+    if options.mark:
+        from . import __version__
+
+        xmp = marked(metadata.xmp, f"sift_colorize {__version__}", colorizer.digest_ or "(not saved)")
+        metadata = replace(metadata, xmp=xmp)
+    return replace(page, pixels=Rows((*page.pixels.shape, 3), page.pixels.dtype, make), metadata=metadata)
+
+
+def _write_confidence(outcome: Outcome, page: Photo, colorizer: Any, options: Options) -> None:
+    """Write how far the chroma is expected to be from the truth: a grey PNG of 16 bit, `ERROR_CODES` for a Lab unit."""
+    target = outcome.target.with_name(f"{outcome.target.stem}.confidence.png")
+    if options.on_exists != "overwrite" and os.path.lexists(target):
+        return
+    error = colorizer.expected_error(page.pixels, page.lightness)
+    said = f"Expected distance of the colours from the truth; code / {ERROR_CODES} = Lab units"
+    codes = np.clip(np.rint(error * np.float32(ERROR_CODES)), 0, 65535).astype(np.uint16)
+    write(target, Photo(codes, metadata=Metadata(dpi=page.metadata.dpi, text=(("Description", said),))))
+
+
+def _drift_of(page: Photo, target: Path, options: Options) -> dict[str, Any]:
+    """Return how far the grey codes of a lossy result are from its photo's: those stored, and those seen in RGB."""
+    verdict = verify_pages([page], target, options.max_pixels)
+    drifts = {"stored": verdict.stored, "seen": verdict.seen}
+    return {name: {"most": drift.most, "mean": round(drift.mean, 4)} for name, drift in drifts.items() if drift}
 
 
 def _fitting(outcome: Outcome, suffix: str, options: Options) -> Outcome:
     """Return the outcome with another target if the photo does not fit into the format that its name promises."""
-    asked_for = options.format or outcome.target == Path(os.path.expanduser(options.out))
+    asked_for = options.format or outcome.target == _out(options)
     if asked_for or suffix.lower() == outcome.target.suffix.lower():
         return outcome
     target = Path(f"{outcome.spare}{suffix}")

@@ -91,12 +91,14 @@ class Colorizer(BaseColorizer):
         count = sum(len(plan.sources) for plan in shards.plans)
         return vividness(pp, pt, tt, count, self.settings.refinement.vivid_cost)
 
-    def expected_error(self, array) -> np.ndarray:
+    def expected_error(self, array, table: np.ndarray | None = None) -> np.ndarray:
         """Return how far the chroma that `colorize` gives is expected to be from the truth, place by place.
 
         Parameters
         ----------
         array : (H, W) or (H, W, 3); uint8, uint16 or float in 0…1
+        table : (256,) or (65536,) float32, optional
+            L of each grey code, where it isn't sRGB's.
 
         Returns
         -------
@@ -115,7 +117,7 @@ class Colorizer(BaseColorizer):
             raise ModelError("this model does not know its errors; wanted is one that learned from 10 photos or more")
         grey = luma(check_picture(array))
         with one_thread():
-            L_work, coarser = self.at_work(grey)
+            L_work, coarser = self.at_work(grey, table)
             X, grid = self.features(L_work, coarser)
             flat = X.reshape(-1, X.shape[2])
             known = self.confidence_.expected_error(flat, self.chroma(flat)).reshape(grid.rows, grid.cols, 1)

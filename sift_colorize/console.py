@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from .progress import say
+from .stopping import INTERRUPTED, leave_now, listening
 
-DONE, INTERNAL, WRONG_USE, SOME_FAILED, NO_PHOTOS, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, INTERNAL, WRONG_USE, SOME_FAILED, NO_PHOTOS = 0, 1, 2, 3, 4
 RESUMED = ("fit", "colorize")
 DEBUG = "SIFT_COLORIZE_DEBUG"
 
@@ -32,11 +33,14 @@ class Commands(click.Group):
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:
-                code = super().main(args, prog_name or "sift-colorize", **extra | {"standalone_mode": False})
+                with listening():
+                    code = super().main(args, prog_name or "sift-colorize", **extra | {"standalone_mode": False})
             except (click.Abort, KeyboardInterrupt):
                 resumed = next((arg for arg in args if arg in self.commands), "") in RESUMED
                 again = "; the same command, run again, goes on where it stopped" if resumed else ""
                 report(f"interrupted{again}", "")
+                if has_workers():
+                    leave_now()
                 code = INTERRUPTED
             except Exception as error:
                 code = _explain(error)
@@ -62,10 +66,15 @@ class Choice(click.Choice):
         return value
 
 
+def has_workers() -> bool:
+    """Tell whether there are, or were, worker processes."""
+    pool = sys.modules.get("joblib.externals.loky.reusable_executor")
+    return pool is not None and pool._executor is not None
+
+
 def leave(code: int) -> None:
     """End the process at once, unless it has workers: Python would take a third of a second to put LLVM away."""
-    pool = sys.modules.get("joblib.externals.loky.reusable_executor")
-    if pool is not None and pool._executor is not None:
+    if has_workers():
         return
     try:
         sys.stdout.flush()
@@ -83,6 +92,11 @@ def _nearest(name: str, known: Any) -> str:
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     say(f"warning: {' '.join(str(message).split())}")
+
+
+def printable(text: str) -> str:
+    """Return text on one line, control characters as backslash escapes."""
+    return "".join(letter if letter.isprintable() or letter == " " else repr(letter)[1:-1] for letter in text)
 
 
 def report(sentence: str, lead: str = "error: ") -> None:

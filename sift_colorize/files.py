@@ -6,10 +6,11 @@ import errno
 import glob
 import hashlib
 import os
+import platform
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,7 @@ RAW_SUFFIXES = (
 EXTRAS = {"pillow_heif": (".heic", ".heif", ".hif", ".avif"), "rawpy": RAW_SUFFIXES}  # read if the package is there
 SUFFIXES = WRITTEN + tuple(end for package, ends in EXTRAS.items() if find_spec(package) for end in ends)
 PLACE = "choose another place with -o"
+_HOST = hashlib.blake2b(platform.node().encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
 
 def storage_error(error: OSError, path, advice: str = PLACE) -> StorageError:
@@ -83,8 +85,8 @@ def writing(path, advice: str = PLACE) -> Iterator[BinaryIO]:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own, never longer than the target's may be; mkstemp would make the file private.
-        name = target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.tmp"
+        # A name of its own, short enough for any disk; mkstemp would make the file private.
+        name = target.parent / f".{target.name[:40]}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
         with open(name, "x+b") as file:
             temporary = name
             yield file
@@ -99,10 +101,38 @@ def writing(path, advice: str = PLACE) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+def sweep(folders: Iterable[Path], ours: bool = False) -> None:
+    """Remove temporary files that killed programs of this machine left behind; with `ours`, those of this one too."""
+    import psutil
+
+    for folder in folders:
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in names:
+            found = re.fullmatch(r"\..*\.(\w+)-(\d+)-[0-9a-f]{8}\.tmp", name, re.DOTALL)
+            if not found or found[1] != _HOST:
+                continue
+            number = int(found[2])
+            if number == os.getpid() if ours else number != os.getpid() and not psutil.pid_exists(number):
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+
+
 def write_bytes(path, data, advice: str = PLACE) -> None:
     """Write a file whole or not at all, as `writing` does."""
     with writing(path, advice) as file:
         file.write(data)
+
+
+def sha256(path) -> str:
+    """Return the SHA-256 digest of a file's bytes, as ``sha256sum`` prints it; raises PhotoError."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(error, path) from error
 
 
 def content_digest(path) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 
 SOF_KINDS = {0xC0: False, 0xC1: False, 0xC2: True}  # Huffman-coded frames; whether they are progressive
 DHT, EOI, SOS, DQT, DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD
+BLOCK = 8  # px, side of what is coded together
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 LUMA_ID = 1  # of the components, as JFIF counts them; then Cb and Cr
 CHROMA_TABLE = 1  # of the Huffman tables; luma keeps its own
@@ -26,12 +27,24 @@ CHROMA_TABLE = 1  # of the Huffman tables; luma keeps its own
 class LumaCoding:
     """How a JPEG's luma was coded.
 
-    table : quantisation of the 64 coefficients, in zigzag order as Pillow gives and takes it.
+    table : quantisation of the 64 coefficients, row by row.
     grey : the whole file, if it has but this one component and its scans can be copied; else None.
     """
 
     table: tuple[int, ...]
     grey: bytes | None = None
+
+    def turned(self, orientation: int, shape: tuple[int, ...]) -> LumaCoding | None:
+        """Return how the luma of the picture, (H, W) before it was turned upright, is coded with the same result.
+
+        None if its blocks do not fall on blocks any more: an edge that came first was not cut between two of them.
+        """
+        height, width = shape[:2]
+        first = (height if orientation in (3, 4, 6, 7) else 0, width if orientation in (2, 3, 7, 8) else 0)
+        if any(side % BLOCK for side in first):
+            return None
+        table = np.reshape(self.table, (BLOCK, BLOCK))
+        return LumaCoding(tuple(int(value) for value in (table.T if orientation >= 5 else table).ravel()))
 
 
 @dataclass(frozen=True)

@@ -565,7 +565,7 @@ def _upright(photo: Photo, notes: list[str]) -> Photo:
             None if alpha is None else _turn(np.asarray(alpha), orientation),
         )
         dpi = dpi if dpi is None or orientation < 5 else dpi[::-1]
-        coding = replace(coding, grey=None) if coding else None
+        coding = coding.turned(orientation, photo.pixels.shape) if coding else None
         notes.append("turned upright")
     pixels = pixels if isinstance(pixels, Rows) else np.ascontiguousarray(pixels)
     alpha = alpha if alpha is None or isinstance(alpha, Rows) else np.ascontiguousarray(alpha)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from .console import (
     keep_debug,
     leave,
     print_json,
+    printable,
     report,
     report_failures,
     show_version,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .evaluate import Triple
     from .settings import Settings
 
+LIMIT = 178_956_970  # that of `photos`, which `--help` does not import
 MODEL, SHEET = "model.safetensors", "contact_sheet.png"
 CNNS = ("fusion", "koalarization", "autoencoder", "unet", "classify")
 FEW = 12  # photos up to which each is left out once; also the most that a sheet shows
@@ -72,6 +75,9 @@ jobs_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no messages but errors.")
 debug_option = click.option("--debug", is_flag=True, hidden=True, expose_value=False, callback=keep_debug)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+limit_option = click.option(
+    "--max-pixels", type=click.IntRange(1), default=LIMIT, metavar="N", show_default=True, help="More are refused."
+)
 model_option = click.option(
     "-m", "--model", metavar="FILE", help=f"The model; without it, {MODEL} in this folder, else the one in the package."
 )
@@ -274,50 +280,59 @@ def _print_table(scores: dict[str, Any]) -> None:
     help="What to do where a result is there already.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be written where.")
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    metavar="N",
-    help="Of JPEG and WebP, 1…100; without it, the greys lose least.",
-)
-@click.option(
-    "--max-pixels", type=click.IntRange(1), default=178_956_970, metavar="N", help="Refuse photos of more pixels."
-)
+@click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of JPEG and WebP; without it, 95.")
+@click.option("--no-mark", is_flag=True, help="Do not say in the metadata that the colours are predicted.")
+@click.option("--confidence", is_flag=True, help="Write NAME.confidence.png too: expected error, 100 codes a Lab unit.")
+@click.option("--manifest", metavar="FILE", help="A line of JSON for each photo; without it, manifest.jsonl in OUT.")
+@click.option("--no-manifest", is_flag=True, help="Write no manifest.")
+@click.option("--watch", is_flag=True, help="Go on with photos that come, until stopped (Ctrl-C).")
+@limit_option
 @quiet_option
 @debug_option
-def colorize(inputs, model, jobs, dry_run, quiet, **choices) -> int:
+def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch, quiet, **choices) -> int:
     """Put colour into INPUTS: files, folders and globs.
 
-    Size, bit depth, alpha and metadata stay as they are. With -r the tree of a folder is mirrored in OUT. An input is
-    never overwritten. One bad file is reported and passed over. What is there already is skipped, so an interrupted
-    run goes on where it stopped. The name of each result is printed.
+    Size, bit depth, alpha, pages and metadata stay as they are. With -r the tree of a folder is mirrored in OUT. An
+    input is overwritten only if -o names it, with --on-exists overwrite. One bad file is reported and passed over. What
+    is there already is skipped, so an interrupted run goes on where it stopped. The name of each result is printed.
 
     \b
     Examples:
       sift-colorize colorize grandma.jpg -o grandma_color.jpg
       sift-colorize colorize scans/ -r -o colorized/ -m holiday.safetensors
       sift-colorize colorize 'scans/*.tif' --vivid 1.3 --format png --on-exists overwrite
+      sift-colorize colorize scanner/ -o colorized/ --watch
     """
     from . import batch
+    from .manifest import NAME
 
-    options = batch.Options(**choices)
+    options = batch.Options(**choices, mark=not no_mark)
     if dry_run:
         for outcome in batch.plan(inputs, options):
-            say(
-                f"{outcome.source} -> {outcome.target}" + (f"  ({outcome.status})" if outcome.reason else ""),
-                sys.stdout,
-            )
+            told = f"  ({outcome.status})" if outcome.reason else ""
+            say(printable(f"{outcome.source} -> {outcome.target}{told}"), sys.stdout)
         return DONE
-    show = _shown(quiet)
-    counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left"), 0)
-    for outcome in batch.colorize_files(inputs, _model(model), options, _jobs(jobs), show):
-        counts[outcome.status] += 1
-        if outcome.status == "done":
-            say(str(outcome.target), sys.stdout)
-        elif outcome.status in ("failed", "broken"):
-            report(outcome.reason, "failed: ")
-            if outcome.details and os.environ.get(DEBUG):
-                say(outcome.details)
+    if not no_manifest and (manifest or batch.is_folder(options)):
+        options = replace(options, manifest=manifest or Path(options.out, NAME))
+    colorizer, jobs = _model(model), _jobs(jobs)
+    counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left", "differs"), 0)
+    if watch:
+        outcomes = batch.watch_files(inputs, colorizer, options, jobs)
+    else:
+        outcomes = batch.colorize_files(inputs, colorizer, options, jobs, _shown(quiet))
+    try:
+        for outcome in outcomes:
+            counts[outcome.status] += 1
+            counts["differs"] += bool(outcome.record.get("differs"))
+            if outcome.status == "done":
+                say(printable(str(outcome.target)), sys.stdout)
+            elif outcome.status in ("failed", "broken"):
+                report(outcome.reason, "failed: ")
+                if outcome.details and os.environ.get(DEBUG):
+                    say(outcome.details)
+    except KeyboardInterrupt:
+        if not watch:
+            raise
     if not quiet:
         say(_summary(counts, str(options.out)))
     return INTERNAL if counts["broken"] else SOME_FAILED if counts["failed"] or counts["left"] else DONE
@@ -326,7 +341,8 @@ def colorize(inputs, model, jobs, dry_run, quiet, **choices) -> int:
 def _summary(counts: dict[str, int], out: str) -> str:
     parts = [f"colorized {counts['done']} photo{'' if counts['done'] == 1 else 's'} into {out}"]
     if counts["skipped"]:
-        parts.append(f"{counts['skipped']} there already (--on-exists overwrite does them again)")
+        differs = f", {counts['differs']} of them made differently" if counts["differs"] else ""
+        parts.append(f"{counts['skipped']} there already{differs} (--on-exists overwrite does them again)")
     if failed := counts["failed"] + counts["broken"]:
         parts.append(f"{failed} failed")
     if counts["left"]:
@@ -423,6 +439,61 @@ def info(file, as_json) -> int:
         print_json(description)
     else:
         say(text(description), sys.stdout)
+    return DONE
+
+
+@cli.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option("--tolerance", type=float, default=0.0, metavar="X", help="Codes that greys may be off by (JPEG, WebP).")
+@limit_option
+@json_option
+@quiet_option
+@debug_option
+def verify(source, target, tolerance, max_pixels, as_json, quiet) -> int:
+    """Prove that OUT has the greys of IN: two photos, or two folders with the same names.
+
+    Compared are size, depth, alpha and the grey code of every pixel; of a JPEG, the luma that is stored in it. Where
+    OUT has a manifest, the digests of both files too. Exit code 0 if all are kept, 3 if not.
+
+    \b
+    Examples:
+      sift-colorize verify grandma.png grandma_color.png
+      sift-colorize verify scans/ colorized/ --json
+      sift-colorize verify old.png new.jpg --tolerance 2
+    """
+    from . import verify as verifying
+
+    pairs = list(verifying.pairs(source, target))
+    folder = Path(target) if Path(target).is_dir() else None
+    verdicts = []
+    for verdict in _shown(quiet)(verifying.verify_all(pairs, folder, max_pixels), len(pairs), "verifying"):
+        verdicts.append(verdict)
+        if not as_json and (not quiet or not verdict.is_kept(tolerance)):
+            say(printable(verdict.words()), sys.stdout)
+    kept = sum(verdict.is_kept(tolerance) for verdict in verdicts)
+    if as_json:
+        print_json({"kept": kept, "photos": [verdict.to_dict() for verdict in verdicts]})
+    elif len(verdicts) > 1 and not quiet:
+        say(f"{kept} of {len(verdicts)} are kept")
+    return DONE if kept == len(verdicts) else SOME_FAILED
+
+
+@cli.command()
+@click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
+@debug_option
+def completion(shell) -> int:
+    """Print what makes SHELL complete commands and options.
+
+    \b
+    Examples:
+      sift-colorize completion bash >> ~/.bashrc
+      sift-colorize completion fish > ~/.config/fish/completions/sift-colorize.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    say(made(cli, {}, "sift-colorize", "_SIFT_COLORIZE_COMPLETE").source(), sys.stdout)
     return DONE
 
 

@@ -65,6 +65,20 @@ def in_workers(work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int
         ) from error
 
 
+def alone_in_worker(work: Callable, call: tuple) -> Any:
+    """Return ``work(*call)`` from a worker process of its own; raises WorkersError if that is killed."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    executor = ProcessPoolExecutor(1)
+    try:
+        return executor.submit(_alone, os.getcwd(), work, call).result()
+    except BrokenProcessPool as error:
+        raise WorkersError("its worker process was ended from outside, most likely for want of memory") from error
+    finally:
+        executor.shutdown(wait=False, kill_workers=True)
+
+
 def _alone(folder: str, work: Callable, call: tuple) -> Any:
     os.chdir(folder)  # a worker may be older than the present folder, which relative paths start from
     with one_thread():

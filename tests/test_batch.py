@@ -9,7 +9,7 @@ import tiny
 from PIL import Image
 
 from sift_colorize import batch, files
-from sift_colorize.batch import Options, colorize_files, plan
+from sift_colorize.batch import Options, colorize_file, colorize_files, plan
 from sift_colorize.checks import InputError, NoPhotosError
 from sift_colorize.color import luma
 from sift_colorize.colorizer import Colorizer
@@ -311,23 +311,27 @@ def test_an_error_of_ours_and_want_of_memory_stop_nothing(tmp_path, colorizer, m
             raise error
         return np.dstack([array] * 3)
 
-    monkeypatch.setattr(Colorizer, "colorize", colorize)
+    monkeypatch.setattr(Colorizer, "painted", colorize)
     outcomes = list(colorize_files(tmp_path / "in", colorizer, Options(out=tmp_path / "out")))
     assert [outcome.status for outcome in outcomes] == ["broken", "failed", "done"]
     assert "ZeroDivisionError: a b" in outcomes[0].reason and "Traceback" in outcomes[0].details
     assert "memory" in outcomes[1].reason
 
 
-def die(outcome, *_):
-    os._exit(1)
+def deadly(outcome, colorizer, options):
+    if outcome.source.name in ("photo1.png", "photo6.png"):
+        os._exit(1)
+    return colorize_file(outcome, colorizer, options)
 
 
-def test_a_worker_that_dies_is_reported(tmp_path, colorizer, monkeypatch):
-    tiny.save_photos(tmp_path / "in", 3)
-    monkeypatch.setattr(batch, "colorize_file", die)
+def test_a_worker_that_dies_is_reported_and_the_run_goes_on(tmp_path, colorizer, monkeypatch):
+    tiny.save_photos(tmp_path / "in", 8)
+    monkeypatch.setattr(batch, "colorize_file", deadly)
     outcomes = list(colorize_files(tmp_path / "in", colorizer, Options(out=tmp_path / "out"), jobs=2))
-    assert [outcome.status for outcome in outcomes] == ["failed", "left", "left"]
-    assert "memory" in outcomes[0].reason
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", *["done"] * 4, "failed", "done"]
+    assert all("memory" in outcome.reason for outcome in outcomes if outcome.status == "failed")
+    assert [outcome.source.name for outcome in outcomes] == [f"photo{number}.png" for number in range(8)]
+    assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 def test_a_folder_in_the_place_of_a_result_and_a_name_too_long_are_failures(tmp_path, colorizer):

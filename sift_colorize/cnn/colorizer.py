@@ -19,7 +19,6 @@ from ..checks import ColorizeError, InputError, ModelError
 from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
 from ..features import resize
-from ..files import content_digest
 from ..reference import Failure, Source, describe, sort_out, split
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
 from ..settings import CnnSettings, Settings
@@ -219,7 +218,7 @@ class CnnColorizer(BaseColorizer):
         """Return the network's name and its number of parameters."""
         return {"network": self.settings.cnn.network, "parameters": parameter_count(self.network_)}
 
-    def expected_error(self, array: Any) -> NoReturn:
+    def expected_error(self, array: Any, table: Any = None) -> NoReturn:
         """Raise ModelError: a CNN does not know its errors."""
         raise ModelError("a CNN does not know its errors; wanted is a classical model, of `fit` without --with")
 
@@ -248,7 +247,7 @@ class CnnColorizer(BaseColorizer):
     def from_parts(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
         """Return the model whose file `path` holds these; raises ModelError if they do not fit together."""
         model = super().from_parts(arrays, header, path)
-        model._origin = str(Path(path).resolve()), content_digest(path)
+        model._origin = str(Path(path).resolve()), model.digest_
         return model
 
 

@@ -1,0 +1,224 @@
+"""Proof that a colorized photo has the greys of the one that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .checks import InputError, NoPhotosError, PhotoError
+from .color import luma
+from .files import WRITTEN, find, sha256
+from .manifest import NAME, Manifest
+from .photos import LIMIT, Photo, opened
+from .rows import strips
+
+STRIP_BYTES = 1 << 22
+FLOAT_TOLERANCE = 1e-6
+LOSSY = (".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far grey codes are from those that they were: of how many pixels, by how much at most and on average."""
+
+    pixels: int = 0
+    changed: int = 0
+    most: float = 0.0
+    mean: float = 0.0
+
+    def __add__(self, other: Drift) -> Drift:
+        pixels = self.pixels + other.pixels
+        mean = (self.mean * self.pixels + other.mean * other.pixels) / max(1, pixels)
+        return Drift(pixels, self.changed + other.changed, max(self.most, other.most), mean)
+
+    def words(self) -> str:
+        """Say it in a clause."""
+        if not self.changed:
+            return f"the grey codes of all {self.pixels:,} pixels are unchanged"
+        return (
+            f"the grey codes of {self.changed:,} of {self.pixels:,} pixels differ, by {self.most:.4g} at most and "
+            f"{self.mean:.2g} on average"
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one photo.
+
+    stored : of the codes that are in the files; of a JPEG these are its luma.
+    seen : of the decoded colours' grey codes, if the output is a JPEG or WebP; rounding and clipping move them.
+    problems : sentences; none if all is well.
+    """
+
+    source: Path
+    target: Path
+    stored: Drift = Drift()
+    seen: Drift | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def is_kept(self, tolerance: float = 0) -> bool:
+        """Whether nothing but the colour has changed; of greys that a lossy format moved, by no more than that."""
+        return not self.problems and self.stored.most <= tolerance
+
+    def words(self) -> str:
+        """Say it in a sentence."""
+        if self.problems:
+            return f"'{self.target}': " + "; ".join(self.problems)
+        text = f"'{self.target}': {self.stored.words()}"
+        if self.seen is not None and self.seen.changed:
+            text += (
+                f"; decoded to RGB, they are off by {self.seen.most:.4g} at most and {self.seen.mean:.2g} on average"
+            )
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        found = asdict(self) | {"source": str(self.source), "target": str(self.target)}
+        return found | {"kept": self.is_kept()}
+
+
+def verify(source: str | Path, target: str | Path, limit: int = LIMIT) -> Verdict:
+    """Compare a photo with its colorized one, pixel by pixel, whatever their size.
+
+    Parameters
+    ----------
+    source, target : path
+    limit : int
+        Pixels, more of which are refused.
+
+    Raises
+    ------
+    PhotoError
+        If one of them can't be read.
+    """
+    with opened(source, limit=limit) as before:
+        return replace(verify_pages(before, Path(target), limit), source=Path(source))
+
+
+def verify_pages(before: list[Photo], target: Path, limit: int = LIMIT) -> Verdict:
+    """Compare pages that are open with a file, as `verify` does."""
+    with opened(target, limit=limit) as after:
+        if len(before) != len(after):
+            return Verdict(target, target, problems=[f"it has {len(after)} pages of {len(before)}"])
+        stored, seen, problems = Drift(), None, []
+        for old, new in zip(before, after, strict=True):
+            if found := _mismatch(old, new):
+                problems.append(found)
+                continue
+            stored += _drift(old.pixels, new.pixels)
+    if not problems and target.suffix.lower() in LOSSY:
+        seen = _drift(before[0].pixels, _seen(target))
+    return Verdict(target, target, stored, seen, problems)
+
+
+def _seen(path: Path) -> np.ndarray:
+    """Return the grey codes of a JPEG's or WebP's decoded colours, whatever their profile."""
+    with Image.open(path, formats=("JPEG", "WEBP")) as image:
+        return luma(np.asarray(image.convert("RGB")))
+
+
+def _mismatch(old: Photo, new: Photo) -> str:
+    if old.pixels.shape != new.pixels.shape:
+        return "it has {1} × {0} pixels instead of {3} × {2}".format(*new.pixels.shape, *old.pixels.shape)
+    if old.pixels.dtype != new.pixels.dtype:
+        return f"its codes are {new.pixels.dtype} instead of {old.pixels.dtype}"
+    if (old.lightness is None) != (new.lightness is None) or (
+        old.lightness is not None and np.abs(old.lightness - new.lightness).max() > 0.5
+    ):
+        return "its profile gives the codes another tone"
+    opaque = np.iinfo(old.pixels.dtype).max if old.pixels.dtype.kind == "u" else 1
+    for rows in strips(old.pixels, STRIP_BYTES):
+        before, after = (np.asarray(opaque if one.alpha is None else one.alpha[rows]) for one in (old, new))
+        if not (before == after).all():
+            return "its alpha has changed"
+    return ""
+
+
+def _drift(old: Any, new: Any) -> Drift:
+    total = Drift()
+    for rows in strips(old, STRIP_BYTES):
+        a, b = old[rows], new[rows]
+        away = np.abs(a.astype(np.float64 if a.dtype.kind == "f" else np.int32) - b)
+        changed = away > FLOAT_TOLERANCE
+        total += Drift(away.size, int(changed.sum()), float(away.max(where=changed, initial=0)), float(away.mean()))
+    return total
+
+
+def pairs(source: str | Path, target: str | Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the photos to compare: two files, or what lies in two folders under the same names.
+
+    Of a folder with a manifest, the names in that.
+
+    Raises
+    ------
+    InputError
+        If one is a folder, and the other is none.
+    NoPhotosError
+        If no photo in the one has a counterpart in the other.
+    """
+    source, target = Path(source), Path(target)
+    if not source.is_dir() and not target.is_dir():
+        yield source, target
+        return
+    if not source.is_dir() or not target.is_dir():
+        raise InputError(f"'{source}' and '{target}' are a file and a folder; wanted are two files or two folders")
+    made = {Path(target, name): Path(record["input"]) for name, record in _recorded(target)}
+    by_source = {_same(path): out for out, path in made.items()}
+    found = 0
+    for path in find([source], recursive=True):
+        place = target / path.relative_to(source)
+        known = by_source.get(_same(path))
+        candidates = [known] if known else [place, *(place.with_suffix(end) for end in WRITTEN)]
+        candidates += [place.with_name(place.name + end) for end in (".png", ".tif")]
+        partner = next((one for one in candidates if one and one.is_file()), None)
+        if partner is None:
+            yield path, place
+            continue
+        found += 1
+        yield path, partner
+    if not found:
+        raise NoPhotosError(f"no photo in '{source}' has a counterpart in '{target}'; wanted are the same names")
+
+
+def verify_all(
+    pairs_to_do: Iterable[tuple[Path, Path]], folder: Path | None = None, limit: int = LIMIT
+) -> Iterator[Verdict]:
+    """Yield a verdict for each pair; what can't be read is a problem, and so is what is not as the manifest says.
+
+    Parameters
+    ----------
+    pairs_to_do : iterable of (source, target)
+    folder : Path, optional
+        Whose manifest, if there is one, is asked for the digests of inputs and outputs.
+    limit : int
+        As in `verify`.
+    """
+    recorded = {Path(folder, name): record for name, record in _recorded(folder)} if folder else {}
+    for source, target in pairs_to_do:
+        if not target.exists():
+            yield Verdict(source, target, problems=["it is missing"])
+            continue
+        try:
+            verdict = verify(source, target, limit)
+            record = recorded.get(target, {})
+            for path, name in ((source, "input"), (target, "output")):
+                wanted = record.get(f"{name}_sha256")
+                if wanted and sha256(path) != wanted:
+                    verdict.problems.append(f"the {name} is not the one in the manifest")
+        except PhotoError as error:
+            verdict = Verdict(source, target, problems=[str(error)])
+        yield verdict
+
+
+def _recorded(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    latest = Manifest(Path(folder, NAME)).latest()
+    return [(name, record) for name, record in latest.items() if isinstance(record.get("input"), str)]
+
+
+def _same(path: Path) -> str:
+    return str(path.resolve())
