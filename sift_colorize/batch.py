@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -366,11 +366,10 @@ def _settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int
 def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int) -> Iterator[Outcome]:
     todo = [outcome for outcome in planned if outcome.status == "planned"]
     folders = {outcome.target.parent for outcome in todo}
-    sweep(folders)  # what a killed run left
     results = _results(todo, colorizer, options, jobs)
     basis = _basis(colorizer, options)
     ended = ""
-    with _manifest(options, todo) as manifest, at_the_end(lambda: sweep(folders, ours=True)):
+    with _manifest(options, planned) as manifest, _swept(folders):
         made = manifest.latest() if manifest else {}
         for outcome in planned:
             if outcome.status == "planned":
@@ -383,6 +382,17 @@ def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, job
                 results.close()
 
 
+@contextmanager
+def _swept(folders: set[Path]) -> Iterator[None]:
+    """Remove what a killed run left unfinished, before; and what killed workers, or this run, leave, after."""
+    sweep(folders)
+    with at_the_end(lambda: sweep(folders, ours=True)):
+        try:
+            yield
+        finally:
+            sweep(folders)
+
+
 def _basis(colorizer: BaseColorizer, options: Options) -> dict[str, Any]:
     """Return what a result depends on beside its photo, as the manifest says it."""
     from . import __version__
@@ -392,8 +402,8 @@ def _basis(colorizer: BaseColorizer, options: Options) -> dict[str, Any]:
     return {"model": colorizer.digest_, "package": __version__, "settings": settings}
 
 
-def _manifest(options: Options, todo: list[Outcome]) -> Any:
-    return Manifest(options.manifest) if options.manifest and todo else nullcontext()
+def _manifest(options: Options, planned: list[Outcome]) -> Any:
+    return Manifest(options.manifest) if options.manifest and planned else nullcontext()
 
 
 def _recorded(outcome: Outcome, manifest: Manifest, made: dict[str, Any], basis: dict[str, Any]) -> Outcome:

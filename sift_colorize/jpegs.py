@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 SOF_KINDS = {0xC0: False, 0xC1: False, 0xC2: True}  # Huffman-coded frames; whether they are progressive
 DHT, EOI, SOS, DQT, DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD
@@ -55,8 +55,12 @@ class _Segment:
 
 
 def luma_coding(data: bytes, table: list[int]) -> LumaCoding:
-    """Return how the luma in a JPEG file is coded; `table` is Pillow's reading of it."""
-    return LumaCoding(tuple(table), data if _frame(data) is not None else None)
+    """Return how the luma in a JPEG file is coded; `table` is Pillow's reading of it.
+
+    Of a file in colour the luma's coefficients are put into a grey one, as they are; not if it is progressive.
+    """
+    grey = data if _frame(data) is not None else _grey_of(data)
+    return LumaCoding(tuple(table), grey)
 
 
 def with_chroma(grey: bytes, chroma: tuple[np.ndarray, np.ndarray], table: list[int], header: bytes) -> Iterator[bytes]:
@@ -93,9 +97,7 @@ def with_chroma(grey: bytes, chroma: tuple[np.ndarray, np.ndarray], table: list[
     if restarts:
         yield _packed(DRI, b"\0\0")
     for number, plane in enumerate(chroma, 1):
-        coded = io.BytesIO()
-        Image.fromarray(plane).save(coded, "JPEG", qtables=[table], progressive=SOF_KINDS[marker])
-        for segment in _segments(coded.getvalue()):
+        for segment in _segments(_coded(plane, table, SOF_KINDS[marker])):
             if segment.marker == DQT and number == 1:
                 yield _packed(DQT, bytes((segment.body[0] & 0xF0 | chroma_table,)) + segment.body[1:])
             elif segment.marker == DHT:
@@ -104,6 +106,17 @@ def with_chroma(grey: bytes, chroma: tuple[np.ndarray, np.ndarray], table: list[
                 selector = bytes((1, LUMA_ID + number, CHROMA_TABLE << 4 | CHROMA_TABLE))
                 yield _packed(SOS, selector + segment.body[3:]) + segment.scan
     yield b"\xff\xd9"
+
+
+def _coded(plane: np.ndarray, table: list[int], progressive: bool) -> bytes:
+    coded = io.BytesIO()
+    before = ImageFile.MAXBLOCK
+    try:
+        ImageFile.MAXBLOCK = max(before, 2 * plane.size + 4096)  # progressive files are buffered whole
+        Image.fromarray(plane).save(coded, "JPEG", qtables=[table], progressive=progressive)
+    finally:
+        ImageFile.MAXBLOCK = before
+    return coded.getvalue()
 
 
 def _packed(marker: int, body: bytes) -> bytes:
@@ -160,4 +173,139 @@ def _frame(data: bytes) -> tuple[int, int, int, int] | None:
                 return None  # arithmetic coding, differences, and other kinds that few can read
     except (ValueError, IndexError, struct.error):
         return None
+    return found
+
+
+# The luma of a JPEG in colour
+
+
+def _grey_of(data: bytes) -> bytes | None:
+    """Return a grey JPEG with the luma of one in colour, coefficient by coefficient; None if that isn't possible."""
+    try:
+        return _transcoded(list(_segments(data)))
+    except (ValueError, IndexError, KeyError, struct.error):
+        return None
+
+
+def _transcoded(segments: list[_Segment]) -> bytes | None:
+    frames = [
+        segment for segment in segments if 0xC0 <= segment.marker <= 0xCF and segment.marker not in (DHT, 0xC8, 0xCC)
+    ]
+    scans = [number for number, segment in enumerate(segments) if segment.marker == SOS]
+    if len(frames) != 1 or frames[0].marker not in (0xC0, 0xC1) or not scans:
+        return None
+    precision, height, width, count = struct.unpack_from(">BHHB", frames[0].body)
+    components = [tuple(frames[0].body[6 + 3 * n : 9 + 3 * n]) for n in range(count)]
+    first = segments[scans[0]]
+    if precision != 8 or count != 3 or not height or not width or first.body[1] != components[0][0]:
+        return None
+    if any(not (1 <= factor >> 4 <= 4 and 1 <= factor & 15 <= 4) for _, factor, _ in components):
+        return None
+    before = segments[: scans[0]]
+    tables, quantisation = _huffman_tables(before), _quantisation(before)[components[0][2]]
+    restart = next((int.from_bytes(one.body[:2], "big") for one in reversed(before) if one.marker == DRI), 0)
+    used = [tuple(first.body[1 + 2 * n : 3 + 2 * n]) for n in range(first.body[0])]
+    coefficients, rows, cols = _coefficients(first.scan, (height, width), components, used, tables, restart)
+    return _grey_file(coefficients, (rows, cols), (height, width), quantisation)
+
+
+def _coefficients(
+    scan: bytes, shape: tuple[int, int], components: list, used: list, tables: dict, restart: int
+) -> tuple[np.ndarray, int, int]:
+    """Decode the luma's blocks, and return them with the number of rows and columns that the picture needs."""
+    from ._kernels import jpeg
+
+    factors = {name: (factor >> 4, factor & 15) for name, factor, _ in components}
+    most = max(h for h, _ in factors.values()), max(v for _, v in factors.values())
+    h, v = factors[components[0][0]]
+    if (h, v) != most:
+        raise ValueError("luma of fewer samples than chroma")
+    rows, cols = -(-shape[0] // BLOCK), -(-shape[1] // BLOCK)
+    names = [name for name, _ in used]
+    if names == [components[0][0]]:  # alone, in rows
+        down, across, parts = rows, cols, [(0, 0, 1, 0, 0)]
+        numbers = [(0, used[0][1] >> 4), (1, used[0][1] & 15)]
+    else:
+        if names != [name for name, _, _ in components]:
+            raise ValueError("other components")
+        down, across = -(-shape[0] // (BLOCK * most[1])), -(-shape[1] // (BLOCK * most[0]))
+        parts, numbers = [], []
+        for number, (name, selector) in enumerate(used):
+            numbers += [(0, selector >> 4), (1, selector & 15)]
+            wide, tall = factors[name]
+            parts += [(number, 2 * number, 2 * number + 1, y, x) for y in range(tall) for x in range(wide)]
+    tall, wide = (v, h) if len(used) > 1 else (1, 1)
+    out = np.zeros((down * tall, across * wide, BLOCK * BLOCK), np.int16)
+    codes = np.stack([_decoding(tables[key]) for key in numbers])
+    coded = np.frombuffer(scan, np.uint8)
+    if not jpeg.luma_blocks(coded, down * across, across, np.array(parts, np.int64), codes, restart, out):
+        raise ValueError("a scan that is not whole")
+    return out, rows, cols
+
+
+def _grey_file(blocks: np.ndarray, size: tuple[int, int], shape: tuple[int, int], quantisation: bytes) -> bytes:
+    from ._kernels import jpeg
+
+    sample = io.BytesIO()
+    Image.new("L", (BLOCK, BLOCK)).save(sample, "JPEG")  # it has the usual tables
+    usual = [segment.body for segment in _segments(sample.getvalue()) if segment.marker == DHT]
+    tables = _huffman_tables([_Segment(DHT, body) for body in usual])
+    codes, lengths = np.zeros((2, 256), np.int64), np.zeros((2, 256), np.int64)
+    for kind in (0, 1):
+        for symbol, code, length in _codes(tables[kind, 0]):
+            codes[kind, symbol], lengths[kind, symbol] = code, length
+    count = jpeg.grey_scan(blocks, *size, codes, lengths, np.empty(0, np.uint8))
+    scan = np.empty(count, np.uint8)
+    jpeg.grey_scan(blocks, *size, codes, lengths, scan)
+    frame = struct.pack(">BHHB", 8, *shape, 1) + bytes((LUMA_ID, 0x11, 0))
+    parts = [_packed(DQT, quantisation), _packed(0xC1 if quantisation[0] else 0xC0, frame)]
+    parts += [_packed(DHT, body) for body in usual] + [_packed(SOS, bytes((1, LUMA_ID, 0, 0, 63, 0)))]
+    return b"\xff\xd8" + b"".join(parts) + scan.tobytes() + b"\xff\xd9"
+
+
+def _huffman_tables(segments: list[_Segment]) -> dict[tuple[int, int], tuple[bytes, bytes]]:
+    """Return numbers of codes by length, and symbols, of each table by kind (0 DC, 1 AC) and number."""
+    found = {}
+    for segment in segments:
+        at = 0
+        while segment.marker == DHT and at < len(segment.body):
+            counts = segment.body[at + 1 : at + 17]
+            symbols = segment.body[at + 17 : at + 17 + sum(counts)]
+            if len(counts) < 16 or len(symbols) < sum(counts):
+                raise ValueError("a table that is not whole")
+            found[segment.body[at] >> 4, segment.body[at] & 15] = counts, symbols
+            at += 17 + sum(counts)
+    return found
+
+
+def _codes(table: tuple[bytes, bytes]) -> Iterator[tuple[int, int, int]]:
+    """Yield symbol, code and length of a Huffman table (T.81, annex C)."""
+    counts, symbols = table
+    code = number = 0
+    for length, count in enumerate(counts, 1):
+        for _ in range(count):
+            yield symbols[number], code, length
+            code, number = code + 1, number + 1
+        code <<= 1
+
+
+def _decoding(table: tuple[bytes, bytes]) -> np.ndarray:
+    """Return 256 × length + symbol of the code that any 16 bits begin with."""
+    found = np.zeros(1 << 16, np.int32)
+    for symbol, code, length in _codes(table):
+        if code >> length:
+            raise ValueError("a table of too many codes")
+        found[code << (16 - length) : (code + 1) << (16 - length)] = length << 8 | symbol
+    return found
+
+
+def _quantisation(segments: list[_Segment]) -> dict[int, bytes]:
+    """Return the quantisation tables by number, each as a segment of its own with number 0."""
+    found = {}
+    for segment in segments:
+        at = 0
+        while segment.marker == DQT and at < len(segment.body):
+            size = 64 * (1 + (segment.body[at] >> 4 > 0))
+            found[segment.body[at] & 15] = bytes((segment.body[at] & 0xF0,)) + segment.body[at + 1 : at + 1 + size]
+            at += 1 + size
     return found
