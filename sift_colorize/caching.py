@@ -6,7 +6,7 @@ argument only says how to get at content whose digest is another argument.
 
 Each entry is one file: joblib's pickle followed by a BLAKE2b digest of it, written under a temporary name and
 renamed, so that a killed run leaves whole entries or none. An entry whose bytes do not match is said, and made again.
-Pickles can run code: point a cache only at a folder that is your own (a model file holds none).
+Pickles can run code: a cache that others can write to is refused (a model file holds none).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import joblib
 from joblib import numpy_pickle
 from joblib._store_backends import FileSystemStoreBackend
 
+from ._kernels import private_folder
+from .checks import InputError
 from .files import storage_error
 from .threads import in_workers
 
@@ -143,6 +145,8 @@ class Cache:
 
     def _open(self, stage: Callable, ignore: tuple[str, ...]) -> tuple[joblib.Memory, Callable]:
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            check_own(self.folder)
             memory = joblib.Memory(self.folder, backend="verified", verbose=0)
             return memory, memory.cache(stage, ignore=list(ignore))
         except OSError as error:
@@ -177,10 +181,30 @@ def temporary_cache() -> Iterator[Cache]:
 
 
 def default_folder() -> Path:
-    """Return ``cache/`` of a checkout, else the user's cache folder for this package."""
+    """Return ``cache/`` of a checkout, else the user's cache folder for this package, else a temporary one."""
     checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "setup.cfg").is_file() and (checkout / "cache").is_dir():
-        return checkout / "cache"
+    own = checkout / "cache"
+    if (checkout / "setup.cfg").is_file() and os.access(own, os.W_OK) and not _others(own):
+        return own
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("sift_colorize", appauthor=False))
+    folder = Path(platformdirs.user_cache_dir("sift_colorize", appauthor=False))
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    return folder if folder.is_absolute() and os.access(there, os.W_OK) else private_folder("sift_colorize-cache")
+
+
+def check_own(folder: Path) -> None:
+    """Raise InputError if others than this user can write to a folder: its pickles could be theirs, and run as code."""
+    if whose := _others(folder):
+        raise InputError(f"the cache '{folder}' could hold somebody else's code: {whose}; choose your own with --cache")
+
+
+def _others(folder: Path) -> str:
+    """Say in a clause why others may have written to a folder; "" if it is this user's own."""
+    if os.name != "posix":
+        return ""
+    status = folder.stat()
+    if status.st_uid not in (os.getuid(), 0):
+        return f"it belongs to user {status.st_uid}"
+    of_group = status.st_mode & 0o020 and status.st_gid != os.getgid()
+    return "others can write to it" if of_group or status.st_mode & 0o002 else ""

@@ -93,7 +93,7 @@ def _aged(L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def sample_photo(
-    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 10
+    path: Path, digest: str, features: dict[str, Any], sampling: Sampling, version: int = 11
 ) -> dict[str, np.ndarray]:
     """Raw stage: features and true chroma at random grid points of a photo and its copies.
 
@@ -156,7 +156,7 @@ def assign_photo(
     sampling: Sampling,
     vocabulary: Vocabulary,
     vocabulary_digest: str,
-    version: int = 10,
+    version: int = 11,
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sift_colorize.caching import Cache, CacheWarning, digest_of
-from sift_colorize.checks import StorageError
+from sift_colorize.checks import InputError, StorageError
 from sift_colorize.colorizer import Colorizer
 from sift_colorize.settings import Settings
 
@@ -236,3 +236,27 @@ def test_any_number_of_workers_gives_the_same_bytes(photos, tmp_path):
     two = Colorizer(TINY).fit(photos, cache, jobs=2)
     assert cache.computed["sample_photo"] == 11
     assert model_bytes(one, tmp_path) == model_bytes(two, tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owner and mode of POSIX")
+@pytest.mark.parametrize("mode", [0o777, 0o707, 0o702])
+def test_a_cache_that_others_can_write_to_is_refused(tmp_path, mode):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(InputError, match="others can write to it; choose your own with --cache"):
+        Cache(folder).call(double, 2)
+    folder.chmod(0o755)
+    assert Cache(folder).call(double, 2) == 4
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="root can give a folder away")
+def test_a_cache_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "cache").mkdir()
+    os.chown(tmp_path / "cache", 12345, 12345)
+    with pytest.raises(InputError, match="belongs to user 12345"):
+        Cache(tmp_path / "cache").call(double, 2)
+
+
+def double(number, version=1):
+    return 2 * number

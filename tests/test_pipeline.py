@@ -24,7 +24,7 @@ from sift_colorize.modelfile import KEY, LARGEST
 from sift_colorize.photos import read
 from sift_colorize.pipeline import cli
 
-COMMANDS = ("fit", "colorize", "evaluate", "info")
+COMMANDS = ("fit", "colorize", "evaluate", "explain", "verify", "info", "completion")
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_no_space_on_the_disk(run, tmp_path, model, monkeypatch):
     assert result.exit_code == 3
     failure, summary = result.stderr.splitlines()
     assert "no space left" in failure and "2 not begun" in summary
-    assert not list(tmp_path.glob("colorized/*"))
+    assert not list(tmp_path.glob("colorized/*.png"))
     result = run("fit", "in", *tiny.SET, "--cache", "c", "-q", "-j", 1)
     assert_one_error(result, 3, "no space left")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "c") == ["colorized", "in"]
@@ -356,7 +356,7 @@ def test_an_error_of_ours_is_one_line_and_a_traceback_if_asked_for(run, tmp_path
         raise ZeroDivisionError("deep\ninside")
 
     monkeypatch.setattr(Colorizer, "fit", broken)
-    monkeypatch.setattr(Colorizer, "colorize", broken)
+    monkeypatch.setattr(Colorizer, "painted", broken)
     for words in (("fit", "in", "-q", "--cache", "c"), ("colorize", "in", "-m", model, "-q")):
         result = run(*words)
         (line,) = result.stderr.splitlines()
@@ -428,7 +428,7 @@ def test_an_interruption_is_one_line(run, tmp_path, model, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Colorizer, "colorize", interrupted)
+    monkeypatch.setattr(Colorizer, "painted", interrupted)
     for words, again in ((("colorize", "in", "-j", 1), True), (("evaluate", "in", "-j", 1), False)):
         result = run(*words, "-m", model)
         assert result.exit_code == 130
@@ -450,12 +450,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, model):
     rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     done = [first.strip(), *rest.split("\n")[:-1]]
-    written = sorted(path.name for path in (tmp_path / "colorized").iterdir())
+    written = sorted(path.name for path in (tmp_path / "colorized").glob("*.png"))
     assert 1 <= len(done) <= len(written) <= len(done) + 1 < 150  # one may be written, but not yet printed
-    assert all(name.endswith(".png") for name in written)
+    assert not list((tmp_path / "colorized").glob("*.tmp"))
     result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and f"{len(written)} there already" in result.stderr
-    assert len(list((tmp_path / "colorized").iterdir())) == 150
+    assert len(list((tmp_path / "colorized").glob("*.png"))) == 150
 
 
 class Terminal:
@@ -497,3 +497,19 @@ def test_leaving_at_once_says_all_and_keeps_the_code(workers):
     code = f"{start}\nprint('said'); leave(3); sys.exit(4)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.stdout, run.returncode) == ("said\n", 4 if workers else 3)
+
+
+# Completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_the_shell(run, shell):
+    script = run("completion", shell).stdout
+    assert "_SIFT_COLORIZE_COMPLETE" in script and "sift-colorize" in script
+
+
+def test_completion_knows_commands_and_options():
+    words = {"COMP_WORDS": "sift-colorize colorize --on", "COMP_CWORD": "2", "_SIFT_COLORIZE_COMPLETE": "bash_complete"}
+    code = "from sift_colorize.pipeline import main; main()"
+    result = python("-c", code, env=os.environ | words)
+    assert result.stdout.decode().split() == ["plain,--on-exists"]

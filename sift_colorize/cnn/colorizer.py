@@ -322,7 +322,7 @@ def _end(trainer: CnnTrainer, settings: CnnSettings, last: int) -> str:
     return ""
 
 
-def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: int, version: int = 1):
+def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: int, version: int = 2):
     """Raw stage: a photo's mean a, b; its table of chroma by lightness and row; some of its colours.
 
     Returns

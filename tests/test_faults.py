@@ -1,0 +1,243 @@
+"""What goes wrong from outside: killed, stopped, no room, no permission, files that vanish or change.
+
+``SIFT_COLORIZE_KILLS=100 pytest tests/test_faults.py -k killed`` kills a run as often as that.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from sift_colorize.base import BaseColorizer
+from sift_colorize.batch import Options, colorize_files
+from sift_colorize.manifest import Manifest
+from sift_colorize.photo_writing import write
+from sift_colorize.photos import Photo, read
+from sift_colorize.verify import verify
+
+KILLS = int(os.environ.get("SIFT_COLORIZE_KILLS", "4"))
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and mounts of POSIX")
+
+
+def command(tmp_path, *words, **options):
+    line = [sys.executable, "-m", "sift_colorize.pipeline", "colorize", "in", "-o", "out", "-m", tiny.model()[1]]
+    return subprocess.Popen(
+        [str(word) for word in (*line, *words)],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def large_photos(folder, count, side=1100):
+    """Write photos that take a while, so that a run is met while it works."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        write(folder / f"p{number}.tif", Photo(rng.integers(0, 256, (side, side), dtype=np.uint8)))
+
+
+def temporary(folder):
+    return [path.name for path in folder.rglob("*") if path.name.endswith(".tmp")]
+
+
+@POSIX
+def test_a_run_that_is_killed_at_any_moment_goes_on(tmp_path):
+    large_photos(tmp_path / "in", 12, 400)
+    out = tmp_path / "out"
+    chance = random.Random(1)
+    for _ in range(KILLS):
+        process = command(tmp_path, "-j", 2)
+        time.sleep(chance.uniform(0.3, 4.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        for path in out.glob("*.tif"):  # what has its name is whole
+            assert verify(tmp_path / "in" / path.name, path).is_kept()
+    process = command(tmp_path, "-j", 2)
+    assert process.communicate()[1] is not None and process.returncode == 0
+    names = sorted(path.name for path in (tmp_path / "in").iterdir())
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "manifest.jsonl"])
+    assert temporary(out) == []
+    made = [record["output"] for record in Manifest(out / "manifest.jsonl").records() if record["outcome"] == "done"]
+    assert len(made) == len(set(made))
+    assert sorted(Manifest(out / "manifest.jsonl").latest()) == names
+    assert all(verify(tmp_path / "in" / name, out / name).is_kept() for name in names)
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_asked_to_stop_it_stops_within_two_seconds(tmp_path, number, jobs):
+    large_photos(tmp_path / "in", 2 * jobs, 9000)
+    process = command(tmp_path, "-j", jobs)
+    end = time.monotonic() + 60
+    while not temporary(tmp_path) and time.monotonic() < end:  # until it is writing
+        time.sleep(0.05)
+    started = time.monotonic()
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1].decode()
+    took = time.monotonic() - started
+    assert process.returncode == 130, said
+    assert took < 2, took
+    assert temporary(tmp_path) == []
+    for path in (tmp_path / "out").glob("*.tif"):
+        assert read(path).pixels.shape == (9000, 9000, 3)
+
+
+@POSIX
+def test_a_decoder_that_does_not_listen_is_left_behind(tmp_path):
+    code = (
+        "import signal, sys, time, os\n"
+        "from sift_colorize.stopping import listening, at_the_end\n"
+        "with listening(), at_the_end(lambda: print('cleaned', flush=True)):\n"
+        "    print('ready', flush=True)\n"
+        "    while True:\n"
+        "        try:\n"
+        "            time.sleep(60)\n"
+        "        except KeyboardInterrupt:\n"
+        "            continue\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[0] == b"cleaned\n"
+    assert process.returncode == 130 and time.monotonic() - started < 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 700 kB; a test that wants another remounts it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if not mount or os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root can mount a disk")
+    words = [mount, "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(place)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_disk_that_fills_ends_the_run_with_whole_files_alone(tmp_path, small_disk, jobs):
+    large_photos(tmp_path / "in", 6, 300)
+    options = Options(out=small_disk / "out", manifest=small_disk / "out" / "m.jsonl")
+    outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], options, jobs))
+    statuses = [outcome.status for outcome in outcomes]
+    assert statuses[0] == "done" and "failed" in statuses and statuses[-1] == "left"
+    assert "no space left" in next(outcome.reason for outcome in outcomes if outcome.status == "failed")
+    assert temporary(small_disk) == []
+    done = [outcome for outcome in outcomes if outcome.status == "done"]
+    assert all(verify(outcome.source, outcome.target).is_kept() for outcome in done)
+    # With more room the same call goes on with the rest.
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    again = [outcome.status for outcome in colorize_files(tmp_path / "in", tiny.model()[0], options, jobs)]
+    assert set(again) <= {"done", "skipped"} and len(list((small_disk / "out").glob("*.tif"))) == 6
+
+
+def test_a_read_only_disk_is_said(tmp_path, small_disk):
+    tiny.save_photos(tmp_path / "in", 3)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], Options(out=small_disk / "out")))
+    assert [outcome.status for outcome in outcomes] == ["failed", "left", "left"]
+    assert "read-only" in outcomes[0].reason
+
+
+@POSIX
+def test_no_permission_to_read_or_to_write_costs_what_it_concerns(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may do all; the job of another user runs this")
+    photos = tiny.save_photos(tmp_path / "in", 3)
+    photos[1].chmod(0)
+    outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], Options(out=tmp_path / "out")))
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert "no permission to read" in outcomes[1].reason
+    (tmp_path / "out").chmod(0o555)
+    options = Options(out=tmp_path / "out", on_exists="overwrite")
+    outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], options))
+    assert {outcome.status for outcome in outcomes} == {"failed"}
+    assert "no permission to write" in outcomes[0].reason
+    (tmp_path / "out").chmod(0o755)
+
+
+def test_a_photo_that_vanishes_costs_itself_alone(tmp_path):
+    photos = tiny.save_photos(tmp_path / "in", 3)
+    outcomes = colorize_files(tmp_path / "in", tiny.model()[0], Options(out=tmp_path / "out"))
+    first = next(outcomes)
+    photos[1].unlink()
+    rest = list(outcomes)
+    assert [outcome.status for outcome in (first, *rest)] == ["done", "failed", "done"]
+    assert "no such file" in rest[0].reason
+
+
+def test_a_photo_that_changes_while_it_is_read_is_not_written(tmp_path, monkeypatch):
+    photos = tiny.save_photos(tmp_path / "in", 2, ".tif")  # which is read in parts
+    painted = BaseColorizer.painted
+
+    def changing(self, grey, *knobs):
+        if not (tmp_path / "changed").exists():
+            (tmp_path / "changed").touch()
+            with open(photos[0], "ab") as file:
+                file.write(b"more")
+        return painted(self, grey, *knobs)
+
+    monkeypatch.setattr(BaseColorizer, "painted", changing)
+    options = Options(out=tmp_path / "out", manifest=tmp_path / "m.jsonl")
+    outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], options))
+    assert [outcome.status for outcome in outcomes] == ["failed", "done"]
+    assert "changed while it was read" in outcomes[0].reason
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [photos[1].name]
+
+
+NAMES = [
+    "spa ce.png",
+    "new\nline.png",
+    "ünï 写真 ☃.png",
+    "-dash.png",
+    "'quotes\".png",
+    "x" * 240 + ".png",
+    ".hid.den.png",
+]
+
+
+def test_odd_names_are_all_done(tmp_path):
+    (photo,) = tiny.save_photos(tmp_path, 1)
+    (tmp_path / "in").mkdir()
+    names = list(NAMES)
+    if sys.platform.startswith("linux"):
+        names.append(os.fsdecode(b"\xff\xfe.png"))
+    for name in names:
+        shutil.copy(photo, tmp_path / "in" / name)
+    outcomes = list(
+        colorize_files(
+            tmp_path / "in", tiny.model()[0], Options(out=tmp_path / "out", manifest=tmp_path / "m.jsonl"), 2
+        )
+    )
+    assert {outcome.status for outcome in outcomes} == {"done"}
+    wanted = {name for name in names if not name.startswith(".")}  # hidden files are passed over
+    assert {path.name for path in (tmp_path / "out").iterdir()} == wanted
+    assert set(Manifest(tmp_path / "m.jsonl").latest()) == {f"out/{name}" for name in wanted}
+
+
+@POSIX
+def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
+    from sift_colorize import files
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    living = Path(tmp_path, f".a.png.{files._HOST}-{os.getppid()}-00000000.tmp")
+    gone = Path(tmp_path, f".a.png.{files._HOST}-{dead.pid}-00000000.tmp")
+    elsewhere = Path(tmp_path, f".a.png.00000000-{dead.pid}-00000000.tmp")
+    foreign = Path(tmp_path, ".somebody.else.tmp")
+    for path in (living, gone, elsewhere, foreign):
+        path.touch()
+    files.sweep([tmp_path, tmp_path / "nowhere"])
+    assert sorted(tmp_path.iterdir()) == sorted([living, elsewhere, foreign])
