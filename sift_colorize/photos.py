@@ -37,7 +37,7 @@ from .metadata import (
 )
 from .opencv import cv2
 from .profiles import Tones, tones
-from .rows import Picture, Rows
+from .rows import Picture, Rows, turned
 
 WANTED = "wanted is a PNG, JPEG, TIFF, WebP, BMP or JPEG 2000 photo"
 LIMIT = 178_956_970  # pixels, Pillow's limit against decompression bombs
@@ -571,10 +571,3 @@ def _upright(photo: Photo, notes: list[str]) -> Photo:
     alpha = alpha if alpha is None or isinstance(alpha, Rows) else np.ascontiguousarray(alpha)
     metadata = replace(metadata, exif=exif, xmp=xmp, dpi=dpi)
     return replace(photo, pixels=pixels, alpha=alpha, metadata=metadata, source=", ".join(notes), luma=coding)
-
-
-def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    down, right = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
-    return array[::down, ::right]
