@@ -560,10 +560,7 @@ def _upright(photo: Photo, notes: list[str]) -> Photo:
     dpi, coding = metadata.dpi, photo.luma
     pixels, alpha = photo.pixels, photo.alpha
     if orientation not in (None, 1):
-        pixels, alpha = (
-            _turn(np.asarray(pixels), orientation),
-            None if alpha is None else _turn(np.asarray(alpha), orientation),
-        )
+        pixels, alpha = turned(pixels, orientation), None if alpha is None else turned(alpha, orientation)
         dpi = dpi if dpi is None or orientation < 5 else dpi[::-1]
         coding = coding.turned(orientation, photo.pixels.shape) if coding else None
         notes.append("turned upright")
