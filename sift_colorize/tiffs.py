@@ -112,10 +112,10 @@ def check(page: Any, file: BinaryIO) -> None:
     ends = (start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False))
     if lost or not page.dataoffsets or max(ends, default=0) > file.seek(0, io.SEEK_END):
         raise ValueError("a part of it is missing")
-    rows = page.tilelength if page.is_tiled else page.rowsperstrip
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
     wide = page.tilewidth if page.is_tiled else page.imagewidth
     room = 4 * (page.imagewidth + MOST_TILE) * (page.imagelength + MOST_TILE)
-    if page.imagewidth < 1 or page.imagelength < 1 or rows < 1 or wide < 1 or wide * min(rows, page.imagelength) > room:
+    if page.imagewidth < 1 or page.imagelength < 1 or rows < 1 or wide < 1 or wide * rows > room:
         raise ValueError("its rows or tiles have an impossible size")
     reader = PageReader(page)
     if len(page.dataoffsets) < reader.planes * reader.down * reader.across or len(page.databytecounts) < len(
