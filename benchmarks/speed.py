@@ -170,7 +170,8 @@ def chain(bench: Bench) -> Rows:
 def folder(bench: Bench) -> Rows:
     from skimage import data
 
-    from sift_colorize.batch import Options, colorize_files
+    from sift_colorize.batch import colorize_files
+    from sift_colorize.planning import Options
     from sift_colorize.threads import in_workers
 
     count, (height, width) = (4, (300, 400)) if bench.toy else (50, (3000, 4000))
@@ -211,7 +212,8 @@ SCAN = """
 import sys
 from pathlib import Path
 from benchmarks.machine import memory
-from sift_colorize.batch import Options, colorize_files
+from sift_colorize.batch import colorize_files
+from sift_colorize.planning import Options
 from sift_colorize.colorizers import load
 small, scan, out, model = map(Path, sys.argv[1:])
 colorizer = load(model)

@@ -37,7 +37,7 @@ from .metadata import (
 )
 from .opencv import cv2
 from .profiles import Tones, tones
-from .rows import Picture, Rows, turned
+from .rows import Picture, Rows, strips, turned
 
 WANTED = "wanted is a PNG, JPEG, TIFF, WebP, BMP or JPEG 2000 photo"
 LIMIT = 178_956_970  # pixels, Pillow's limit against decompression bombs
@@ -53,6 +53,7 @@ MODES = {
     "PA": "palette with alpha", "RGB": "colour", "RGBX": "colour", "RGBA": "colour with alpha",
     "RGBa": "colour with alpha", "YCbCr": "colour", "CMYK": "CMYK",
 }  # fmt: skip
+STRIP_BYTES = 1 << 22  # of a picture, that are worked on at a time
 SRGB_TOLERANCE = 3  # codes: profiles called sRGB differ by rounding
 EXTRA = 'wanted is the extra: pip install "sift-colorize[formats]"'
 
@@ -88,9 +89,7 @@ class Photo:
     @property
     def grey(self) -> Any:
         """The grey code of every pixel, (H, W), in the type of `pixels`."""
-        if isinstance(self.pixels, Rows):
-            return self.pixels.changed(luma, ()) if self.pixels.ndim == 3 else self.pixels
-        return luma(self.pixels)
+        return _grey_of(self.pixels) if self.pixels.ndim == 3 else self.pixels
 
 
 def read(path, as_grey: bool = False, limit: int = LIMIT) -> Photo:
@@ -386,7 +385,17 @@ def _deep(pixels: Picture, alpha: Picture | None, metadata: Metadata, as_grey: b
         notes.append("colour profile kept, not applied" if known else "broken colour profile left out")
         metadata = metadata if known else replace(metadata, icc=None)
     photo = Photo(pixels, alpha, metadata, lightness=table)
-    return _upright(replace(photo, pixels=photo.grey) if as_grey else photo, notes)
+    return _upright(replace(photo, pixels=_grey_of(pixels)) if as_grey and pixels.ndim == 3 else photo, notes)
+
+
+def _grey_of(pixels: Picture) -> Picture:
+    """Return the grey codes of colours, without a second copy of these."""
+    if isinstance(pixels, Rows):
+        return pixels.changed(luma, ())
+    grey = np.empty(pixels.shape[:2], pixels.dtype)
+    for rows in strips(pixels, STRIP_BYTES):
+        grey[rows] = luma(pixels[rows])
+    return grey
 
 
 def _deep_png(image: Image.Image, data: bytes, as_grey: bool) -> Photo:

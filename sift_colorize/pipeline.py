@@ -303,19 +303,20 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
       sift-colorize colorize 'scans/*.tif' --vivid 1.3 --format png --on-exists overwrite
       sift-colorize colorize scanner/ -o colorized/ --watch
     """
-    from . import batch
+    from . import batch, planning
     from .manifest import NAME
 
-    options = batch.Options(**choices, mark=not no_mark)
+    options = planning.Options(**choices, mark=not no_mark)
     if dry_run:
-        for outcome in batch.plan(inputs, options):
+        for outcome in planning.plan(inputs, options):
             told = f"  ({outcome.status})" if outcome.reason else ""
             say(printable(f"{outcome.source} -> {outcome.target}{told}"), sys.stdout)
         return DONE
-    if not no_manifest and (manifest or batch.is_folder(options)):
+    if not no_manifest and (manifest or planning.is_folder(options)):
         options = replace(options, manifest=manifest or Path(options.out, NAME))
     colorizer, jobs = _model(model), _jobs(jobs)
     counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left", "differs"), 0)
+    drifts: list[dict[str, Any]] = []
     if watch:
         outcomes = batch.watch_files(inputs, colorizer, options, jobs)
     else:
@@ -324,6 +325,7 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
         for outcome in outcomes:
             counts[outcome.status] += 1
             counts["differs"] += bool(outcome.record.get("differs"))
+            drifts += [outcome.record["drift"]] if "drift" in outcome.record else []
             if outcome.status == "done":
                 say(printable(str(outcome.target)), sys.stdout)
             elif outcome.status in ("failed", "broken"):
@@ -335,7 +337,17 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
             raise
     if not quiet:
         say(_summary(counts, str(options.out)))
+        if drifts:
+            say(_drift(drifts))
     return INTERNAL if counts["broken"] else SOME_FAILED if counts["failed"] or counts["left"] else DONE
+
+
+def _drift(drifts: list[dict[str, Any]]) -> str:
+    """Say how far the greys of lossy results are from those of their photos."""
+    stored, seen = (max(drift.get(kind, {}).get("most", 0) for drift in drifts) for kind in ("stored", "seen"))
+    kept = sum(drift["stored"]["most"] == 0 for drift in drifts)
+    away = f", of the others off by {stored:g} at most" if kept < len(drifts) else ""
+    return f"JPEG and WebP: stored greys of {kept} of {len(drifts)} unchanged{away}; seen in RGB, by {seen:g} at most"
 
 
 def _summary(counts: dict[str, int], out: str) -> str:

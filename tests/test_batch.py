@@ -9,12 +9,13 @@ import tiny
 from PIL import Image
 
 from sift_colorize import batch, files
-from sift_colorize.batch import Options, colorize_file, colorize_files, plan
+from sift_colorize.batch import colorize_file, colorize_files
 from sift_colorize.checks import InputError, NoPhotosError
 from sift_colorize.color import luma
 from sift_colorize.colorizer import Colorizer
 from sift_colorize.photo_writing import write
 from sift_colorize.photos import Photo, read
+from sift_colorize.planning import Options, plan
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ import pytest
 import tiny
 
 from sift_colorize.base import BaseColorizer
-from sift_colorize.batch import Options, colorize_files
+from sift_colorize.batch import colorize_files
 from sift_colorize.manifest import Manifest
 from sift_colorize.photo_writing import write
 from sift_colorize.photos import Photo, read
+from sift_colorize.planning import Options
 from sift_colorize.verify import verify
 
 KILLS = int(os.environ.get("SIFT_COLORIZE_KILLS", "4"))

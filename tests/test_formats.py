@@ -12,8 +12,9 @@ import tiny
 from PIL import Image, ImageCms
 from test_photos import gamma_profile
 
-from sift_colorize.batch import Options, colorize_files
+from sift_colorize.batch import colorize_files
 from sift_colorize.photos import opened
+from sift_colorize.planning import Options
 from sift_colorize.verify import verify
 
 DOCS = Path(__file__).parents[1] / "docs" / "formats.md"

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sift_colorize import batch
-from sift_colorize.batch import Options, colorize_files, watch_files
+from sift_colorize.batch import colorize_files, watch_files
 from sift_colorize.checks import StorageError
 from sift_colorize.files import content_digest
 from sift_colorize.manifest import Manifest
 from sift_colorize.metadata import is_marked
 from sift_colorize.photos import read
+from sift_colorize.planning import Options
 
 
 @pytest.fixture(scope="module")

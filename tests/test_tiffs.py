@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -186,3 +188,15 @@ def test_exif_of_each_page(tmp_path):
     with open(tmp_path / "x.tif", "rb") as file, tifffile.TiffFile(file) as tif:
         found = [exif_of_tiff(file, page.offset) for page in tif.pages]
     assert b"one" in found[0] and b"two" in found[1]
+
+
+@pytest.mark.skipif(shutil.which("vips") is None, reason="libvips writes the file")
+@pytest.mark.parametrize("compression", ["none", "lzw", "deflate", "jpeg", "packbits"])
+def test_pyramids_of_tiles_that_libvips_writes(tmp_path, package_photos, compression):
+    Image.fromarray(package_photos["coffee"]).convert("L").save(tmp_path / "x.png")
+    words = ["vips", "tiffsave", "x.png", "x.tif", "--tile", "--pyramid", "--compression", compression, "--Q", "95"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    with opened(tmp_path / "x.tif") as pages:
+        assert len(pages) == 1 and isinstance(pages[0].pixels, Rows)
+        away = np.abs(np.asarray(pages[0].pixels).astype(int) - np.asarray(Image.open(tmp_path / "x.png")))
+    assert away.max() == 0 if compression != "jpeg" else away.mean() < 2

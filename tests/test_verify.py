@@ -9,11 +9,12 @@ import tiny
 from click.testing import CliRunner
 from PIL import Image
 
-from sift_colorize.batch import Options, colorize_files
+from sift_colorize.batch import colorize_files
 from sift_colorize.checks import InputError, NoPhotosError
 from sift_colorize.photo_writing import write
 from sift_colorize.photos import Photo, read
 from sift_colorize.pipeline import cli
+from sift_colorize.planning import Options
 from sift_colorize.verify import pairs, verify, verify_all
 
 RNG = np.random.default_rng(5)

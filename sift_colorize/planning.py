@@ -1,0 +1,252 @@
+"""Folders of photos: where each result goes, and which will not be made."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .checks import InputError, NoPhotosError, check_choice, check_number, nearest
+from .files import WRITTEN, find
+from .photos import LIMIT
+from .refine import KEEP
+
+ON_EXISTS = ("skip", "overwrite", "rename", "fail")
+FORMATS = ("png", "jpg", "tif", "webp", "jp2")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a folder is colorized.
+
+    out : a file if it has a suffix and there is one photo, else a folder.
+    recursive : whether sub-folders are searched as well; their tree is mirrored in `out`.
+    suffix : put behind each name, before the dot.
+    format : "png", "jpg", "tif" or "webp"; without it each photo keeps its own.
+    on_exists : "skip", "overwrite", "rename" (name_2) or "fail", if a result is there already.
+    quality : 1…100, of JPEG and WebP; without it 95, and a photo that was stored without loss stays so.
+    max_pixels : more are refused.
+    mark : whether metadata say that the colours are predicted, by which software and model.
+    confidence : whether a map of the expected error is written beside each result.
+    manifest : where a line about each photo goes; without it, nowhere.
+    vivid, strength, keep : as in `BaseColorizer.colorize`.
+    """
+
+    out: str | Path = "colorized"
+    recursive: bool = False
+    suffix: str = ""
+    format: str | None = None
+    on_exists: str = "skip"
+    quality: int | None = None
+    max_pixels: int = LIMIT
+    mark: bool = True
+    confidence: bool = False
+    manifest: str | Path | None = None
+    vivid: float | None = None
+    strength: float = 1.0
+    keep: str | None = None
+
+    def check(self) -> None:
+        """Raise InputError for a value that no photo could be colorized with."""
+        check_choice(self.on_exists, "on_exists", ON_EXISTS)
+        check_number(self.max_pixels, "max_pixels", 1)
+        if self.quality is not None:
+            check_number(self.quality, "quality", 1, 100)
+        check_number(self.strength, "strength", 0, 1)
+        if self.format is not None:
+            check_choice(self.format, "format", FORMATS)
+        if self.vivid is not None:
+            check_number(self.vivid, "vivid", 0, 100)
+        if self.keep is not None:
+            check_choice(self.keep, "keep", KEEP)
+        if any(letter in self.suffix for letter in '/\\\0:*?"<>|'):
+            raise InputError(f"suffix is {self.suffix!r}; wanted is text that a file name may hold, such as _color")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo.
+
+    status : "planned", "done", "skipped" (it was there already), "failed", "broken" (an error of the program's own), or
+        "left" (the run ended before its turn).
+    reason : one sentence, unless it is planned or done.
+    spare : the target without suffix, should the photo not fit into the format that its name promises.
+    details : traceback of a broken one.
+    ends_run : whether the disk refuses all that follow as well.
+    record : what the manifest says of it beside: digests, sizes, times, drift of the greys.
+    """
+
+    source: Path
+    target: Path
+    status: str = "planned"
+    reason: str = ""
+    spare: str | None = None
+    details: str = ""
+    ends_run: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def plan(inputs: str | Path | Sequence[str | Path], options: Options) -> list[Outcome]:
+    """Return where each photo's result will go, and which will not be made; raises as `colorize_files`."""
+    options.check()
+    found = _found([inputs] if isinstance(inputs, str | os.PathLike) else inputs, options)
+    known = {identity for source, _ in found if (identity := _identity(source))}
+    if len(found) == 1 and options.on_exists == "overwrite" and _is_one_file(out_path(options), 1, options):
+        known = set()  # it was asked for by its name
+    taken: set[str] = set()
+    planned = [
+        settled(Outcome(source, unique(target, taken, options.on_exists == "rename")), options.on_exists, known)
+        for source, target in _targets(found, options)
+    ]
+    clashes = [outcome for outcome in planned if _identity(outcome.target) in known]
+    if len(clashes) == len(planned):
+        raise InputError(
+            f"the results would overwrite the photos that they are made from ('{clashes[0].target}'); "
+            "choose another folder with -o, or a --suffix such as _color"
+        )
+    taken |= {_key(source) for source, _ in found}
+    return [replace(outcome, spare=_spare(outcome.target, taken)) for outcome in planned]
+
+
+def _found(inputs: Iterable[str | Path], options: Options) -> list[tuple[Path, Path]]:
+    """Return each photo with its place below the output folder.
+
+    Of one folder the tree itself is mirrored; of several inputs each folder's tree lies under the folder's name.
+    """
+    texts = [os.path.expanduser(os.fspath(one)) for one in inputs]
+    if not texts:
+        find(texts)  # raises
+    results = os.path.realpath(os.path.expanduser(options.out))
+    found: dict[str, tuple[Path, Path]] = {}
+    for text in texts:
+        root = _root(text)
+        prefix = Path(os.path.realpath(text)).name if len(texts) > 1 and Path(text).is_dir() else ""
+        for path in find([text], options.recursive):
+            real = os.path.realpath(path)
+            # Results of an earlier run may lie in the very tree that is searched.
+            is_result = root is not None and not _within(os.path.realpath(root), results) and _within(real, results)
+            if not is_result:
+                found.setdefault(real, (path, Path(prefix, path.relative_to(root) if root else path.name)))
+    if not found:
+        raise NoPhotosError(f"all photos found lie in the output folder '{options.out}'; wanted are others")
+    return list(found.values())
+
+
+def _root(text: str) -> Path | None:
+    """Return the folder that an input is searched from: of a glob its part without wildcards; None for a file."""
+    path = Path(text)
+    if path.is_dir():
+        return path
+    if path.exists() or not glob.has_magic(text):
+        return None
+    fixed = [part for part in path.parents if not glob.has_magic(str(part))]
+    return fixed[0]
+
+
+def _within(path: str, folder: str) -> bool:
+    return Path(path).is_relative_to(folder)
+
+
+def _targets(found: list[tuple[Path, Path]], options: Options) -> Iterator[tuple[Path, Path]]:
+    out = out_path(options)
+    if _is_one_file(out, len(found), options):
+        yield found[0][0], out
+        return
+    for source, place in found:
+        own = source.suffix if source.suffix.lower() in WRITTEN else ".png"
+        suffix = f".{options.format}" if options.format else own
+        stem = place.stem if place.suffix else place.name
+        yield source, out / place.with_name(f"{stem}{options.suffix}{suffix}")
+
+
+def is_folder(options: Options) -> bool:
+    """Say whether results go into a folder rather than into a file that `out` names."""
+    out = out_path(options)
+    return out.is_dir() or out.suffix.lower() not in WRITTEN or str(options.out).endswith(("/", os.sep))
+
+
+def out_path(options: Options) -> Path:
+    return Path(os.path.expanduser(options.out))
+
+
+def _is_one_file(out: Path, count: int, options: Options) -> bool:
+    """Tell whether -o names a file, or raise InputError if it names one that can't be."""
+    if not out.suffix or os.path.isdir(out) or str(options.out).endswith(("/", os.sep)):
+        return False
+    is_photo = out.suffix.lower() in WRITTEN
+    if count > 1:
+        if is_photo:
+            raise InputError(f"-o names one file, '{out}', for {count} photos; wanted is a folder")
+        return False
+    if not is_photo:
+        hint = nearest(out.suffix.lower(), WRITTEN)
+        raise InputError(
+            f"-o '{out}' ends in '{out.suffix}'; wanted is {', '.join(WRITTEN)}, or a folder, with a slash behind "
+            f"its name{hint}"
+        )
+    wanted = {"jpg": (".jpg", ".jpeg"), "tif": (".tif", ".tiff")}.get(options.format or "", (f".{options.format}",))
+    if options.format and out.suffix.lower() not in wanted:
+        raise InputError(f"-o '{out}' and --format {options.format} disagree; wanted is one of the two")
+    if options.suffix:
+        raise InputError(f"-o '{out}' names the file itself; wanted is a folder, or no --suffix")
+    return True
+
+
+def unique(target: Path, taken: set[str], avoid_existing: bool) -> Path:
+    """Return the target, or name_2, name_3 … if another photo goes there; and remember it."""
+    number, free = 1, target
+    while _key(free) in taken or (avoid_existing and os.path.lexists(free)):
+        number += 1
+        free = target.with_name(f"{target.stem}_{number}{target.suffix}")
+    taken.add(_key(free))
+    return free
+
+
+def _key(path: Path) -> str:
+    # Names that differ in case alone are one file on many disks.
+    return os.path.abspath(path).casefold()
+
+
+def _spare(target: Path, taken: set[str]) -> str:
+    number, spare = 1, str(target)
+    while {_key(Path(spare + suffix)) for suffix in (".png", ".tif")} & taken:
+        number += 1
+        spare = f"{target}_{number}"
+    taken |= {_key(Path(spare + suffix)) for suffix in (".png", ".tif")}
+    return spare
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int] | None] = ()) -> Outcome:
+    """Return the outcome as it is, or with the reason why it will not be made."""
+    target = outcome.target
+    there = os.path.exists(target)
+    if os.path.isdir(target):
+        return replace(outcome, status="failed", reason=f"'{target}' is a folder; the name of a file is wanted")
+    if _identity(target) in inputs:
+        reason = f"'{target}' is itself an input, and is not overwritten; choose another -o or --suffix"
+        return replace(outcome, status="failed", reason=reason)
+    if there and on_exists == "skip":
+        return replace(outcome, status="skipped", reason=f"'{target}' is there already")
+    if there and on_exists == "fail":
+        reason = f"'{target}' is there already; choose another -o, or --on-exists overwrite"
+        return replace(outcome, status="failed", reason=reason)
+    return outcome
+
+
+def state_of(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
