@@ -256,12 +256,14 @@ def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Photo:
         return rows
 
     metadata = page.metadata
+    keeps_grey = (options.keep or colorizer.settings.refinement.keep) == "grey"
     if options.mark:
         from . import __version__
 
         xmp = marked(metadata.xmp, f"sift_colorize {__version__}", colorizer.digest_ or "(not saved)")
         metadata = replace(metadata, xmp=xmp)
-    return replace(page, pixels=Rows((*page.pixels.shape, 3), page.pixels.dtype, make), metadata=metadata)
+    pixels = Rows((*page.pixels.shape, 3), page.pixels.dtype, make)
+    return replace(page, pixels=pixels, metadata=metadata, luma=page.luma if keeps_grey else None)
 
 
 def _write_confidence(outcome: Outcome, page: Photo, colorizer: Any, options: Options) -> None:

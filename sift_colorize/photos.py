@@ -74,7 +74,7 @@ class Photo:
     metadata : Metadata
     source : what the file was, in words.
     lightness : L of each grey code, (256,) or (65536,; of floats at equal steps too) float32, if it isn't sRGB's.
-    luma : how the file coded its luma, if it is a JPEG.
+    luma : how the file coded its luma, if it is a JPEG; None for pixels with other grey codes than the file's.
     lossless : whether it was stored so.
     """
 

@@ -15,6 +15,7 @@ from PIL import Image
 from sift_colorize import batch
 from sift_colorize.batch import colorize_files, watch_files
 from sift_colorize.checks import StorageError
+from sift_colorize.color import lightness, rgb_to_lab
 from sift_colorize.files import content_digest
 from sift_colorize.manifest import Manifest
 from sift_colorize.metadata import is_marked
@@ -171,3 +172,15 @@ def test_a_watched_folder_is_colorized_as_it_fills(tmp_path, colorizer, monkeypa
     assert next(outcomes).status == "failed"
     Image.new("L", (9, 9)).save(tmp_path / "in" / "bad.png")
     assert next(outcomes).status == "done"
+
+
+def test_a_jpeg_keeps_its_lightness_if_that_is_asked_for(tmp_path, colorizer):
+    (photo,) = tiny.save_photos(tmp_path, 1, ".jpg")
+    grey = read(photo, as_grey=True).pixels
+    for keep in ("grey", "lightness"):
+        list(colorize_files(photo, colorizer, Options(out=tmp_path / f"{keep}.jpg", keep=keep, vivid=3)))
+        wanted = colorizer.colorize(grey, vivid=3, keep=keep)
+        away = np.abs(read(tmp_path / f"{keep}.jpg").pixels.astype(int) - wanted)
+        assert np.median(away) <= 2
+    L = rgb_to_lab(read(tmp_path / "lightness.jpg").pixels)[..., 0]
+    assert np.median(np.abs(L - lightness(grey))) < 0.5

@@ -230,7 +230,8 @@ def test_colorize_a_tree(run, tmp_path, model):
     assert result.exit_code == 3
     results = [str(Path("new", "süß", f"photo{number}.jpg")) for number in range(2)]
     assert result.stdout.splitlines() == results
-    failure, summary = result.stderr.splitlines()
+    failure, summary, drift = result.stderr.splitlines()
+    assert drift.startswith("JPEG and WebP: stored greys of 2 of 2 unchanged; seen in RGB")
     assert failure.startswith("failed: ") and "bad.png" in failure
     assert "2 photos" in summary and "1 failed" in summary
 
