@@ -1,0 +1,125 @@
+"""Tone curves of ICC profiles, as lcms reads them; and the profile that colours get, as lcms reads it back."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+from test_photos import gamma_profile, seen_by_lcms
+
+from sift_colorize.color import lightness_table
+from sift_colorize.profiles import tones
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def profile_of(curve, space=b"GRAY", connection=b"XYZ "):
+    """A profile whose tone curve is the tag `curve`."""
+    whole = bytearray(gamma_profile(1.0, space))
+    whole[20:24] = connection
+    (count,) = struct.unpack_from(">I", whole, 128)
+    place = len(whole)
+    for number in range(count):
+        at = 132 + 12 * number
+        if whole[at + 1 : at + 4] == b"TRC":
+            struct.pack_into(">II", whole, at + 4, place, len(curve))
+    whole += curve + b"\0" * (-len(curve) % 4)
+    struct.pack_into(">I", whole, 0, len(whole))
+    return bytes(whole)
+
+
+def parametric(kind, *values):
+    fixed = (round(value * 65536) for value in values)
+    return b"para" + struct.pack(">IHH", 0, kind, 0) + struct.pack(f">{len(values)}i", *fixed)
+
+
+def table(values):
+    return b"curv" + struct.pack(">II", 0, len(values)) + np.round(np.asarray(values) * 65535).astype(">u2").tobytes()
+
+
+INK = np.linspace(1, 0, 256)
+DOT_GAIN = 1 - np.clip(INK + 4 * 0.2 * INK * (1 - INK), 0, 1)  # light of paper under ink that spreads by 20 %
+CURVES = {
+    "gamma 1.8": parametric(0, 1.8),
+    "dot gain 20 %": table(DOT_GAIN),
+    "two points": table([0, 1]),
+    "para 1": parametric(1, 2.2, 0.95, 0.05),
+    "para 2": parametric(2, 2.2, 0.9, 0.05, 0.02),
+    "para 3, sRGB": parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
+    "para 4": parametric(4, 2.2, 0.95, 0.02, 0.05, 0.1, 0.01, 0.005),
+    "identity": b"curv" + struct.pack(">II", 0, 0),
+}
+
+
+@pytest.mark.parametrize("space", [b"GRAY", b"RGB "])
+@pytest.mark.parametrize("name", CURVES)
+def test_every_kind_of_curve_is_as_lcms_reads_it(name, space):
+    icc = profile_of(CURVES[name], space)
+    found = tones(icc)
+    assert np.abs(found.lightness(np.uint8) - seen_by_lcms(icc)).max() < 0.7  # it rounds to codes of 8 bit
+    np.testing.assert_allclose(found.lightness(np.uint16)[::257], found.lightness(np.uint8), atol=1e-4)
+    assert found.is_srgb == ("sRGB" in name)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_colours_go_with_the_same_tones_and_the_primaries_of_srgb(name):
+    icc = profile_of(CURVES[name])
+    made = tones(icc).coloured()
+    ImageCms.getOpenProfile(io.BytesIO(made))
+    assert np.abs(seen_by_lcms(made) - seen_by_lcms(icc)).max() < 0.7
+    again = tones(made)
+    assert again.has_srgb_primaries
+    np.testing.assert_allclose(again.lightness(np.uint8), tones(icc).lightness(np.uint8), atol=0.05)
+
+
+def test_a_curve_of_lightness_is_no_curve_of_light():
+    icc = profile_of(table([0, 1]), connection=b"Lab ")
+    np.testing.assert_allclose(tones(icc).lightness(np.uint8), np.linspace(0, 100, 256), atol=0.01)
+
+
+def test_colours_in_srgb_are_those_of_lcms():
+    icc = bytearray(gamma_profile(2.2))
+    wide = {b"rXYZ": (0.6097, 0.3111, 0.0195), b"gXYZ": (0.2053, 0.6257, 0.0609), b"bXYZ": (0.1492, 0.0632, 0.7446)}
+    for number in range(struct.unpack_from(">I", icc, 128)[0]):  # Adobe RGB's
+        name, offset, _ = struct.unpack_from(">4sII", icc, 132 + 12 * number)
+        if name in wide:
+            struct.pack_into(">iii", icc, offset + 8, *(round(value * 65536) for value in wide[name]))
+    found = tones(bytes(icc))
+    assert not found.has_srgb_primaries
+    colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    exact = ImageCms.Flags.NOOPTIMIZE
+    change = ImageCms.buildTransform(io.BytesIO(icc), ImageCms.createProfile("sRGB"), "RGB", "RGB", 1, exact)
+    wanted = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), change)).astype(int)
+    assert np.abs(found.to_srgb(colours) - wanted).max() <= 1
+    deep = found.to_srgb(colours.astype(np.uint16) * 257)
+    assert np.abs(deep / 257 - wanted).max() <= 1 and deep.dtype == np.uint16
+    floats = found.to_srgb(colours / np.float32(255))
+    assert floats.dtype == np.float32 and np.abs(floats * 255 - wanted).max() <= 1
+
+
+def test_srgb_is_known_and_what_has_no_curve_is_not():
+    assert tones(SRGB).is_srgb and tones(SRGB).has_srgb_primaries
+    assert np.abs(tones(SRGB).lightness(np.uint8) - lightness_table(256)).max() < 0.05
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    falling = profile_of(table([1, 0]))
+    for icc in (lab, b"", b"nonsense" * 40, falling, profile_of(b"mft2" + bytes(40)), profile_of(parametric(9, 1.0))):
+        assert tones(icc) is None
+
+
+@given(st.data())
+def test_damage_gives_a_curve_or_none(data):
+    icc = bytearray(profile_of(CURVES["para 4"], b"RGB "))
+    for _ in range(data.draw(st.integers(1, 8))):
+        icc[data.draw(st.integers(0, len(icc) - 1))] = data.draw(st.integers(0, 255))
+    found = tones(bytes(icc))
+    if found is not None:
+        L = found.lightness(np.uint8)
+        assert np.isfinite(L).all() and (np.diff(L) >= 0).all() and 0 <= L.min() <= L.max() <= 100.001
+        assert (
+            isinstance(found, Tones)
+            and len(found.coloured()) > 400
+            and set(SRGB_PRIMARIES) == {b"rXYZ", b"gXYZ", b"bXYZ"}
+        )
