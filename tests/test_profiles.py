@@ -118,8 +118,4 @@ def test_damage_gives_a_curve_or_none(data):
     if found is not None:
         L = found.lightness(np.uint8)
         assert np.isfinite(L).all() and (np.diff(L) >= 0).all() and 0 <= L.min() <= L.max() <= 100.001
-        assert (
-            isinstance(found, Tones)
-            and len(found.coloured()) > 400
-            and set(SRGB_PRIMARIES) == {b"rXYZ", b"gXYZ", b"bXYZ"}
-        )
+        assert len(found.coloured()) > 400
