@@ -39,8 +39,6 @@ class Commands(click.Group):
                 resumed = next((arg for arg in args if arg in self.commands), "") in RESUMED
                 again = "; the same command, run again, goes on where it stopped" if resumed else ""
                 report(f"interrupted{again}", "")
-                if has_workers():
-                    leave_now()
                 code = INTERRUPTED
             except Exception as error:
                 code = _explain(error)
@@ -66,15 +64,15 @@ class Choice(click.Choice):
         return value
 
 
-def has_workers() -> bool:
-    """Tell whether there are, or were, worker processes."""
-    pool = sys.modules.get("joblib.externals.loky.reusable_executor")
-    return pool is not None and pool._executor is not None
-
-
 def leave(code: int) -> None:
-    """End the process at once, unless it has workers: Python would take a third of a second to put LLVM away."""
-    if has_workers():
+    """End the process at once: Python would take a third of a second to put LLVM away.
+
+    If it has workers they are waited for; if it was interrupted they are not.
+    """
+    pool = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if pool is not None and pool._executor is not None:
+        if code == INTERRUPTED:
+            leave_now()
         return
     try:
         sys.stdout.flush()

@@ -7,6 +7,7 @@ product also change with the number of its threads. So inside a work item everyt
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -57,12 +58,18 @@ def in_workers(work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int
 
     # Arrays go by value: mapped into memory they would be read-only, and kernels be compiled for that once more.
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=chunk, max_nbytes=None)
+    results = parallel(joblib.delayed(_alone)(os.getcwd(), work, call) for call in calls)
     try:
-        yield from parallel(joblib.delayed(_alone)(os.getcwd(), work, call) for call in calls)
+        for result in results:  # noqa: UP028 (closed below, without a word about what was not asked for)
+            yield result
     except BrokenProcessPool as error:
         raise WorkersError(
             "a worker process was ended from outside, most likely for want of memory; try again with fewer: -j 1"
         ) from error
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results.close()
 
 
 def alone_in_worker(work: Callable, call: tuple) -> Any:

@@ -159,7 +159,7 @@ def said(path, names):
     return {name: value for name, value in found.items() if name != "SourceFile"}
 
 
-@pytest.mark.parametrize(("row", "name", "cell"), table())
+@pytest.mark.parametrize(("row", "name", "cell"), list(table()))
 def test_the_table(tmp_path, source, row, name, cell):
     suffix = SUFFIXES[name]
     pytest.importorskip({".heic": "pillow_heif", ".dng": "rawpy"}.get(suffix, "numpy"))
