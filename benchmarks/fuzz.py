@@ -133,7 +133,7 @@ def metadata(folder: Path) -> Callable[[bytes], None]:
         iptc_of_png(data.decode("latin-1"))
         if found := tones(data):
             found.coloured()
-        jpegs.luma_coding(data, [1] * 64)
+        _ = jpegs.LumaCoding((1,) * 64, data).grey
 
     return one
 

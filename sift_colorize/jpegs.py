@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -27,12 +28,22 @@ CHROMA_TABLE = 1  # of the Huffman tables; luma keeps its own
 class LumaCoding:
     """How a JPEG's luma was coded.
 
-    table : quantisation of the 64 coefficients, row by row.
-    grey : the whole file, if it has but this one component and its scans can be copied; else None.
+    table : quantisation of the 64 coefficients, row by row, as Pillow reads it.
+    data : the whole file; None of one whose coding can't be kept.
     """
 
     table: tuple[int, ...]
-    grey: bytes | None = None
+    data: bytes | None = None
+
+    @cached_property
+    def grey(self) -> bytes | None:
+        """A grey JPEG of the same luma, coefficient by coefficient: the file itself, or made from one in colour.
+
+        None of a progressive one in colour, and of what few can read.
+        """
+        if self.data is None or _frame(self.data) is not None:
+            return self.data
+        return _grey_of(self.data)
 
     def turned(self, orientation: int, shape: tuple[int, ...]) -> LumaCoding | None:
         """Return how the luma of the picture, (H, W) before it was turned upright, is coded with the same result.
@@ -52,15 +63,6 @@ class _Segment:
     marker: int
     body: bytes  # without marker and length
     scan: bytes = b""  # the coded data that follow, of SOS
-
-
-def luma_coding(data: bytes, table: list[int]) -> LumaCoding:
-    """Return how the luma in a JPEG file is coded; `table` is Pillow's reading of it.
-
-    Of a file in colour the luma's coefficients are put into a grey one, as they are; not if it is progressive.
-    """
-    grey = data if _frame(data) is not None else _grey_of(data)
-    return LumaCoding(tuple(table), grey)
 
 
 def with_chroma(grey: bytes, chroma: tuple[np.ndarray, np.ndarray], table: list[int], header: bytes) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from .checks import PhotoError
 from .color import luma
 from .files import RAW_SUFFIXES, unreadable
-from .jpegs import LumaCoding, luma_coding
+from .jpegs import LumaCoding
 from .metadata import (
     PLAIN,
     Metadata,
@@ -258,7 +258,7 @@ def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: byt
         tables = getattr(image, "quantization", {})
         if as_grey and (not image.info.get("icc_profile") or curve):
             image.draft("L", None)
-            coding = luma_coding(data, tables[0]) if 0 in tables else None
+            coding = LumaCoding(tuple(tables[0]), data) if 0 in tables else None
     image.load()
     metadata = _metadata(image, exif)
     alpha = None

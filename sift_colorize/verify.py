@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .checks import InputError, NoPhotosError, PhotoError
 from .color import luma
 from .files import WRITTEN, find, sha256
 from .manifest import NAME, Manifest
+from .opencv import cv2
 from .photos import LIMIT, Photo, opened
 from .rows import strips
 
@@ -118,8 +118,11 @@ def verify_pages(before: list[Photo], target: Path, limit: int = LIMIT) -> Verdi
 
 def _seen(path: Path) -> np.ndarray:
     """Return the grey codes of a JPEG's or WebP's decoded colours, whatever their profile."""
-    with Image.open(path, formats=("JPEG", "WEBP")) as image:
-        return luma(np.asarray(image.convert("RGB")))
+    bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    grey = np.empty(bgr.shape[:2], np.uint8)
+    for rows in strips(bgr, STRIP_BYTES):
+        grey[rows] = luma(bgr[rows, :, ::-1])
+    return grey
 
 
 def _mismatch(old: Photo, new: Photo) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sift_colorize.jpegs import LumaCoding, luma_coding, with_chroma
+from sift_colorize.jpegs import LumaCoding, with_chroma
 from sift_colorize.opencv import cv2
 from sift_colorize.photo_writing import write
 from sift_colorize.photos import Photo, opened
@@ -32,7 +32,7 @@ def luma_in(data):
 
 
 def coding_of(data):
-    return luma_coding(data, Image.open(io.BytesIO(data)).quantization[0])
+    return LumaCoding(tuple(Image.open(io.BytesIO(data)).quantization[0]), data)
 
 
 def rough(height, width, channels=()):
@@ -98,7 +98,7 @@ def test_damage_is_no_crash(data):
     content = bytearray(WHOLE)
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(2, len(content) - 1))] = data.draw(st.integers(0, 255))
-    found = luma_coding(bytes(content[: data.draw(st.integers(2, len(content)))]), [1] * 64)
+    found = LumaCoding((1,) * 64, bytes(content[: data.draw(st.integers(2, len(content)))]))
     assert found.grey is None or Image.open(io.BytesIO(found.grey)).size
 
 
@@ -125,5 +125,5 @@ def test_a_frame_of_impossible_size_is_refused_before_memory_is_asked_for():
     data = bytearray(coded(rough(16, 16, (3,))))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", 65500, 65500)
-    path_free = luma_coding(bytes(data[:400]), [1] * 64)
+    path_free = LumaCoding((1,) * 64, bytes(data[:400]))
     assert path_free.grey is None
