@@ -186,6 +186,8 @@ def seeds(target: str) -> list[bytes]:
         return [path.read_bytes() for path in Path(__file__).parents[1].joinpath("pipelines").glob("*.toml")]
     if target == "cache":
         return [b"", bytes(range(256))]
+    if target == "raws":
+        return [_raw()]
     rng = np.random.default_rng(0)
     colour = rng.integers(0, 256, (12, 9, 3), dtype=np.uint8)
     deep = rng.integers(0, 65536, (12, 9, 3), dtype=np.uint16)
@@ -215,6 +217,25 @@ def seeds(target: str) -> list[bytes]:
         Image.fromarray(colour).convert(mode).save(buffer, kind, **options)
         found.append(buffer.getvalue())
     return found
+
+
+def _raw() -> bytes:
+    """Return a small DNG of a camera that does not exist."""
+    import io
+
+    import numpy as np
+    import tifffile
+
+    y, x = np.mgrid[:32, :48]
+    tags = [
+        (33421, 3, 2, (2, 2), True), (33422, 1, 4, bytes((0, 1, 1, 2)), True), (50706, 1, 4, bytes((1, 4, 0, 0)), True),
+        (50708, 2, 0, "Nobody N1", True), (271, 2, 0, "Nobody", True), (272, 2, 0, "N1", True),
+        (50721, 10, 9, [8, 10, 1, 10, 0, 1, 2, 10, 8, 10, 0, 1, 0, 1, 1, 10, 9, 10], True), (50778, 3, 1, 21, True),
+    ]  # fmt: skip
+    file = io.BytesIO()
+    mosaic = (2000 + 400 * x + 100 * y).astype(np.uint16)
+    tifffile.imwrite(file, mosaic, photometric="cfa", metadata=None, extratags=tags)
+    return file.getvalue()
 
 
 def _profile() -> bytes:
