@@ -1,6 +1,6 @@
 """What goes wrong from outside: killed, stopped, no room, no permission, files that vanish or change.
 
-``SIFT_COLORIZE_KILLS=100 pytest tests/test_faults.py -k killed`` kills a run as often as that.
+``SIFT_COLORIZE_KILLS=100 pytest tests/test_faults.py -k killed`` kills as many runs, each at another moment.
 """
 
 import os
@@ -24,7 +24,7 @@ from sift_colorize.photos import Photo, read
 from sift_colorize.planning import Options
 from sift_colorize.verify import verify
 
-KILLS = int(os.environ.get("SIFT_COLORIZE_KILLS", "4"))
+KILLS = int(os.environ.get("SIFT_COLORIZE_KILLS", "3"))
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and mounts of POSIX")
 
 
@@ -49,25 +49,26 @@ def temporary(folder):
 
 
 @POSIX
-def test_a_run_that_is_killed_at_any_moment_goes_on(tmp_path):
-    large_photos(tmp_path / "in", 12, 400)
-    out = tmp_path / "out"
-    chance = random.Random(1)
-    for _ in range(KILLS):
-        process = command(tmp_path, "-j", 2)
-        time.sleep(chance.uniform(0.3, 4.0))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        for path in out.glob("*.tif"):  # what has its name is whole
-            assert verify(tmp_path / "in" / path.name, path).is_kept()
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_run_that_is_killed_at_any_moment_goes_on(tmp_path, number):
+    large_photos(tmp_path / "in", 8, 900)
+    out, manifest = tmp_path / "out", tmp_path / "out" / "manifest.jsonl"
     process = command(tmp_path, "-j", 2)
-    assert process.communicate()[1] is not None and process.returncode == 0
+    end = time.monotonic() + 60
+    while not manifest.exists() and time.monotonic() < end:  # until it works
+        time.sleep(0.01)
+    time.sleep(random.Random(number).uniform(0, 1.5))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    for path in out.glob("*.tif"):  # what has its name is whole
+        assert verify(tmp_path / "in" / path.name, path).is_kept()
+    process = command(tmp_path, "-j", 2)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
     names = sorted(path.name for path in (tmp_path / "in").iterdir())
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "manifest.jsonl"])
-    assert temporary(out) == []
-    made = [record["output"] for record in Manifest(out / "manifest.jsonl").records() if record["outcome"] == "done"]
-    assert len(made) == len(set(made))
-    assert sorted(Manifest(out / "manifest.jsonl").latest()) == names
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "manifest.jsonl"])  # and nothing temporary
+    made = [record["output"] for record in Manifest(manifest).records() if record["outcome"] in ("done", "found")]
+    assert sorted(made) == names
     assert all(verify(tmp_path / "in" / name, out / name).is_kept() for name in names)
 
 
