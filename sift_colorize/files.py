@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,9 +102,7 @@ def writing(path, advice: str = PLACE) -> Iterator[BinaryIO]:
 
 
 def sweep(folders: Iterable[Path], ours: bool = False) -> None:
-    """Remove temporary files that killed programs of this machine left behind; with `ours`, those of this one too."""
-    import psutil
-
+    """Remove temporary files that killed programs of this machine left behind; or, with `ours`, those of this one."""
     for folder in folders:
         try:
             names = os.listdir(folder)
@@ -115,9 +113,15 @@ def sweep(folders: Iterable[Path], ours: bool = False) -> None:
             if not found or found[1] != _HOST:
                 continue
             number = int(found[2])
-            if number == os.getpid() if ours else number != os.getpid() and not psutil.pid_exists(number):
+            if number == os.getpid() if ours else number != os.getpid() and not _is_running(number):
                 with suppress(OSError):
                     os.unlink(os.path.join(folder, name))
+
+
+def _is_running(number: int) -> bool:
+    import psutil  # only where something was left
+
+    return psutil.pid_exists(number)
 
 
 def write_bytes(path, data, advice: str = PLACE) -> None:
@@ -128,11 +132,7 @@ def write_bytes(path, data, advice: str = PLACE) -> None:
 
 def sha256(path) -> str:
     """Return the SHA-256 digest of a file's bytes, as ``sha256sum`` prints it; raises PhotoError."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(error, path) from error
+    return _digest(path, hashlib.sha256)
 
 
 def content_digest(path) -> str:
@@ -143,9 +143,13 @@ def content_digest(path) -> str:
     PhotoError
         If the file can't be read.
     """
+    return _digest(path, lambda: hashlib.blake2b(digest_size=16))
+
+
+def _digest(path, algorithm: Callable) -> str:
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise unreadable(error, path) from error
 

@@ -53,7 +53,6 @@ MODES = {
     "PA": "palette with alpha", "RGB": "colour", "RGBX": "colour", "RGBA": "colour with alpha",
     "RGBa": "colour with alpha", "YCbCr": "colour", "CMYK": "CMYK",
 }  # fmt: skip
-STRIP_BYTES = 1 << 22  # of a picture, that are worked on at a time
 SRGB_TOLERANCE = 3  # codes: profiles called sRGB differ by rounding
 EXTRA = 'wanted is the extra: pip install "sift-colorize[formats]"'
 
@@ -393,7 +392,7 @@ def _grey_of(pixels: Picture) -> Picture:
     if isinstance(pixels, Rows):
         return pixels.changed(luma, ())
     grey = np.empty(pixels.shape[:2], pixels.dtype)
-    for rows in strips(pixels, STRIP_BYTES):
+    for rows in strips(pixels):
         grey[rows] = luma(pixels[rows])
     return grey
 

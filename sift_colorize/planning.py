@@ -169,6 +169,7 @@ def is_folder(options: Options) -> bool:
 
 
 def out_path(options: Options) -> Path:
+    """Return `out`, with the user's folder for ``~``."""
     return Path(os.path.expanduser(options.out))
 
 
@@ -220,11 +221,21 @@ def _spare(target: Path, taken: set[str]) -> str:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    status = _status(path)
+    return status and (status.st_dev, status.st_ino)
+
+
+def state_of(path: Path) -> tuple[int, int] | None:
+    """Return a file's size and the time of its last change in ns; None if there is none."""
+    status = _status(path)
+    return status and (status.st_size, status.st_mtime_ns)
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        status = os.stat(path)
+        return os.stat(path)
     except (OSError, ValueError):
         return None
-    return status.st_dev, status.st_ino
 
 
 def settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int] | None] = ()) -> Outcome:
@@ -242,11 +253,3 @@ def settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int]
         reason = f"'{target}' is there already; choose another -o, or --on-exists overwrite"
         return replace(outcome, status="failed", reason=reason)
     return outcome
-
-
-def state_of(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-STEP_BYTES = 1 << 22  # that are made at a time where the whole picture is wanted
+STEP_BYTES = 1 << 22  # of a large picture, that are made or looked at at a time
 SPOOLED = 1 << 26  # bytes of a picture, more of which are not held in memory to be turned
 
 
@@ -47,7 +47,7 @@ class Rows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.empty(self.shape, self.dtype)
-        for strip in strips(self, STEP_BYTES):
+        for strip in strips(self):
             whole[strip] = self[strip]
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
@@ -68,7 +68,7 @@ class Rows:
 Picture = np.ndarray | Rows
 
 
-def strips(picture: Picture, size: int) -> Iterator[slice]:
+def strips(picture: Picture, size: int = STEP_BYTES) -> Iterator[slice]:
     """Yield slices of rows, of about `size` bytes each, that cover a picture."""
     count, row = picture.shape[0], max(1, int(np.prod(picture.shape[1:])) * picture.dtype.itemsize)
     step = max(1, size // row)

@@ -17,7 +17,6 @@ from .opencv import cv2
 from .photos import LIMIT, Photo, opened
 from .rows import strips
 
-STRIP_BYTES = 1 << 22
 FLOAT_TOLERANCE = 1e-6
 LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -120,7 +119,7 @@ def _seen(path: Path) -> np.ndarray:
     """Return the grey codes of a JPEG's or WebP's decoded colours, whatever their profile."""
     bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     grey = np.empty(bgr.shape[:2], np.uint8)
-    for rows in strips(bgr, STRIP_BYTES):
+    for rows in strips(bgr):
         grey[rows] = luma(bgr[rows, :, ::-1])
     return grey
 
@@ -135,7 +134,7 @@ def _mismatch(old: Photo, new: Photo) -> str:
     ):
         return "its profile gives the codes another tone"
     opaque = np.iinfo(old.pixels.dtype).max if old.pixels.dtype.kind == "u" else 1
-    for rows in strips(old.pixels, STRIP_BYTES):
+    for rows in strips(old.pixels):
         before, after = (np.asarray(opaque if one.alpha is None else one.alpha[rows]) for one in (old, new))
         if not (before == after).all():
             return "its alpha has changed"
@@ -144,7 +143,7 @@ def _mismatch(old: Photo, new: Photo) -> str:
 
 def _drift(old: Any, new: Any) -> Drift:
     total = Drift()
-    for rows in strips(old, STRIP_BYTES):
+    for rows in strips(old):
         a, b = old[rows], new[rows]
         away = np.abs(a.astype(np.float64 if a.dtype.kind == "f" else np.int32) - b)
         changed = away > FLOAT_TOLERANCE
@@ -170,8 +169,7 @@ def pairs(source: str | Path, target: str | Path) -> Iterator[tuple[Path, Path]]
         return
     if not source.is_dir() or not target.is_dir():
         raise InputError(f"'{source}' and '{target}' are a file and a folder; wanted are two files or two folders")
-    made = {Path(target, name): Path(record["input"]) for name, record in _recorded(target)}
-    by_source = {_same(path): out for out, path in made.items()}
+    by_source = {_same(Path(record["input"])): Path(target, name) for name, record in _recorded(target)}
     found = 0
     for path in find([source], recursive=True):
         place = target / path.relative_to(source)
