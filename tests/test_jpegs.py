@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sift_colorize.checks import PhotoError
 from sift_colorize.jpegs import LumaCoding, with_chroma
 from sift_colorize.opencv import cv2
 from sift_colorize.photo_writing import write
@@ -121,9 +122,11 @@ def test_a_photo_that_was_no_jpeg_loses_least(tmp_path):
     assert drift[None].max() <= 2 and drift[None].mean() < 0.4 < drift[95].mean()
 
 
-def test_a_frame_of_impossible_size_is_refused_before_memory_is_asked_for():
+def test_a_frame_of_impossible_size_is_refused_before_memory_is_asked_for(tmp_path):
     data = bytearray(coded(rough(16, 16, (3,))))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", 65500, 65500)
-    path_free = LumaCoding((1,) * 64, bytes(data[:400]))
-    assert path_free.grey is None
+    assert LumaCoding((1,) * 64, bytes(data[:400])).grey is None
+    (tmp_path / "x.jpg").write_bytes(data)
+    with pytest.raises(PhotoError, match="4,290,250,000 pixels"), opened(tmp_path / "x.jpg"):
+        pass
