@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +68,31 @@ def memory(kind: str) -> float:
     """Return the process's memory in MB: VmRSS, now, or VmHWM, its peak."""
     text = Path("/proc/self/status").read_text()
     return int(text.split(kind + ":")[1].split()[0]) / 1024
+
+
+FIT = """
+import json, resource, sys, time
+from joblib.externals.loky import get_reusable_executor
+from sift_colorize.pipeline import cli
+start = time.perf_counter()
+try:
+    cli(["fit", *sys.argv[1:], "-q"])
+except SystemExit as end:
+    assert not end.code, end.code
+get_reusable_executor().shutdown()  # its workers count once they have ended
+who = {"main": resource.RUSAGE_SELF, "worker": resource.RUSAGE_CHILDREN}
+found = {f"{name}_mb": resource.getrusage(one).ru_maxrss / 1024 for name, one in who.items()}
+print(json.dumps({"s": time.perf_counter() - start, **found}))
+"""
+
+
+def timed_fit(words: list[str]) -> dict[str, float]:
+    """Run ``fit`` in a process of its own; return s, main_mb and worker_mb: peaks of it and of its largest worker."""
+    command = [sys.executable, "-c", FIT, *words]
+    # A process starts with the peak of the one that made it: here a shell's, not this one's.
+    apart = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command] if os.name == "posix" else command
+    result = subprocess.run(apart, check=True, capture_output=True, text=True)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def row(what: str, size: str, figures: dict[str, Any], peer_name: str, unit: str, wanted: float | None, scale=1.0):

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.machine import compare, limit, row, show, slope, write
+from benchmarks.machine import compare, limit, row, show, slope, timed_fit, write
 from sift_colorize.colorizers import PACKAGED_MODEL
 
 BIN_SIZE, STEP = 4, 4
@@ -290,32 +290,13 @@ def _first(points: list[list[float]]) -> list[tuple[float, float]]:
     return [(size, cost) for size, cost, _ in points]
 
 
-FIT = """
-import resource, sys, time
-from joblib.externals.loky import get_reusable_executor
-from sift_colorize.pipeline import cli
-start = time.perf_counter()
-try:
-    cli(["fit", *sys.argv[1:], "-q"])
-except SystemExit as end:
-    assert not end.code, end.code
-get_reusable_executor().shutdown()  # its workers count once they have ended
-peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(time.perf_counter() - start, peak / 1024)
-"""
-
-
 def run_fit(bench: Bench, photos: Path, *options: str) -> tuple[float, float]:
     """Return the time in s and the peak memory in MB (of the largest process) of a whole `fit` with an empty cache."""
     place = bench.folder / "fit"
-    command = [sys.executable, "-c", FIT, str(photos), "-j", "2", "--cache", str(place / "cache")]
-    command += ["-o", str(place / "model.safetensors"), *options]
-    # A process starts with the peak of the one that made it: here a shell's, not this one's.
-    apart = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command] if os.name == "posix" else command
-    result = subprocess.run(apart, check=True, capture_output=True, text=True)
+    words = [str(photos), "-j", "2", "--cache", str(place / "cache"), "-o", str(place / "model.safetensors"), *options]
+    found = timed_fit(words)
     shutil.rmtree(place)
-    seconds, megabytes = map(float, result.stdout.split()[-2:])
-    return seconds, megabytes
+    return found["s"], max(found["main_mb"], found["worker_mb"])
 
 
 def subset(bench: Bench, count: int) -> Path:

@@ -13,7 +13,7 @@ from .baselines import Baselines
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import luma, white_point
 from .features import coarsening, lightness_at_work
-from .files import content_digest, find
+from .files import content_digest, found
 from .modelfile import load_model, save_model
 from .refine import refined
 from .rows import Picture, Rows
@@ -23,7 +23,7 @@ from .threads import one_thread
 
 if TYPE_CHECKING:  # learning is not imported to colour a photo
     from .caching import Cache
-    from .reference import Failure, Source
+    from .listing import Failure, Listing, Sources
 
 USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
 CLASSICAL = "none"  # the name of no CNN
@@ -55,7 +55,7 @@ class BaseColorizer:
     note_ : str
         After `fit`: what the user should know of it, if anything.
     held_out_, failures_ : lists
-        After `fit`: the photos kept out of training, and those passed over with the reason.
+        After `fit`: up to 1,000 of the photos kept out of training, and those passed over with the reason.
     """
 
     baselines_: Baselines
@@ -74,7 +74,7 @@ class BaseColorizer:
 
     def fit(
         self,
-        photos: str | Path | Sequence[str | Path],
+        photos: str | Path | Sequence[str | Path] | Listing,
         cache: Cache | None = None,
         jobs: int = 1,
         progress: Any = silent,
@@ -84,7 +84,7 @@ class BaseColorizer:
 
         Parameters
         ----------
-        photos : path or sequence of paths
+        photos : path, sequence of paths, or Listing
             Files, folders and globs.
         cache : Cache, optional
             Where the stages' results are kept, so that a second run does no work twice; without it, nowhere.
@@ -111,16 +111,18 @@ class BaseColorizer:
             If a training diverges.
         """
         from .caching import temporary_cache
+        from .listing import Listing
         from .reference import list_sources
 
         white_point(self.settings.color.white_point)
-        sources, failures = list_sources(find(photos, recursive))
+        listing = photos if isinstance(photos, Listing) else Listing(found(photos, recursive))
         with nullcontext(cache) if cache else temporary_cache() as used:
-            self.failures_ = failures + self.learn(sources, used, jobs, progress)
+            sources, failures = list_sources(listing, used, jobs, progress)
+            self.failures_ = failures + self.learn(listing, sources, used, jobs, progress)
         self.scores_ = {}
         return self
 
-    def learn(self, sources: list[Source], cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Any) -> list[Failure]:
         """Learn from photos in the order of their digests; return those passed over."""
         raise NotImplementedError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
@@ -17,20 +16,22 @@ import numpy as np
 
 from .base import BaseColorizer, silent
 from .checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError, WorkersError
-from .files import sha256, sweep
+from .files import asked, sha256, sweep
 from .manifest import Manifest
 from .metadata import Metadata, marked
 from .photo_writing import output_suffix, write
 from .photos import Photo, opened
+from .places import Look, State, absolute, is_taken, place, staging
 from .planning import Options, Outcome, out_path, plan, settled, state_of, unique
 from .rows import Rows
 from .stopping import at_the_end
-from .threads import alone_in_worker, in_workers
+from .threads import alone_in_worker, check_reach, everywhere, in_workers
 from .verify import LOSSY, verify_pages
 
 SETTLED, POLL = 2.0, 1.0  # s; how long a file must stay as it is to be taken by `watch_files`, and between two looks
 ERROR_CODES = 100  # codes of a map of the expected error for a Lab unit
-FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)  # no later photo will fare better
+# No later photo will fare better; ENOENT: since missing folders are made, it is the bucket that is not there.
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.ENOENT)
 
 
 def colorize_files(
@@ -45,7 +46,7 @@ def colorize_files(
     Parameters
     ----------
     inputs : path or sequence of paths
-        Files, folders and globs.
+        Files, folders and globs, on a disk or as URLs.
     colorizer : BaseColorizer
     options : Options, optional
     jobs : int
@@ -72,6 +73,7 @@ def colorize_files(
             "this model does not know its errors; wanted is no --confidence, or a classical model of more photos"
         )
     planned = plan(inputs, options)
+    check_reach([outcome.source for outcome in planned[:1]])
     return progress(_run(planned, colorizer, options, jobs), len(planned), "colorizing")
 
 
@@ -88,19 +90,19 @@ def watch_files(
     """
     options = options or Options()
     options.check()
-    tried: dict[Path, tuple[int, int]] = {}
-    seen: dict[Path, tuple[tuple[int, int], float]] = {}
+    tried: dict[Path, State] = {}
+    seen: dict[Path, tuple[State, float]] = {}
     while True:
         try:
             planned = plan(inputs, options)
         except NoPhotosError:
             planned = []
-        ready = []
+        ready, look = [], Look()
         for outcome in planned:
-            state, now = state_of(outcome.source), time.monotonic()
+            state, now = state_of(outcome.source, look), time.monotonic()
             if state is None or outcome.status == "skipped" or tried.get(outcome.source) == state:
                 continue
-            if seen.get(outcome.source, (None, 0.0))[0] != state:
+            if outcome.source not in seen or seen[outcome.source][0] != state:
                 seen[outcome.source] = state, now
             elif now - seen[outcome.source][1] >= SETTLED:
                 tried[outcome.source] = state
@@ -112,7 +114,7 @@ def watch_files(
 
 def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int) -> Iterator[Outcome]:
     todo = [outcome for outcome in planned if outcome.status == "planned"]
-    folders = {outcome.target.parent for outcome in todo}
+    folders = {staging(outcome.target) for outcome in todo}
     results = _results(todo, colorizer, options, jobs)
     basis = _basis(colorizer, options)
     ended = ""
@@ -132,12 +134,12 @@ def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, job
 @contextmanager
 def _swept(folders: set[Path]) -> Iterator[None]:
     """Remove what a killed run left unfinished, before; and what killed workers, or this run, leave, after."""
-    sweep(folders)
+    everywhere(sweep, folders)
     with at_the_end(lambda: sweep(folders, ours=True)):
         try:
             yield
         finally:
-            sweep(folders)
+            everywhere(sweep, folders)
 
 
 def _basis(colorizer: BaseColorizer, options: Options) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _recorded(outcome: Outcome, manifest: Manifest, made: dict[str, Any], basis:
     if status == "skipped":  # of a run that was killed before it could say so, or of somebody else
         status = "found"
         record["output_sha256"] = sha256(outcome.target)
-    about = {"input": os.path.abspath(outcome.source), "output": name, "outcome": status}
+    about = {"input": absolute(outcome.source), "output": name, "outcome": status}
     if outcome.reason and status != "found":
         about["reason"] = outcome.reason
     manifest.add(about | record | (basis if status == "done" else {}))
@@ -191,19 +193,19 @@ def _results(
     """Yield what became of each photo; one that ends its worker is found out, and the others go on."""
     left = list(todo)
     while left:
-        calls = [(outcome, colorizer, options) for outcome in left]
+        calls = [(outcome,) for outcome in left]
         try:
-            for outcome in in_workers(colorize_file, calls, jobs):
+            for outcome in in_workers(colorize_file, calls, jobs, shared=(colorizer, options)):
                 left.pop(0)
                 yield outcome
         except WorkersError:
             # One of the first that are left was being worked on: each alone, in a worker of its own.
-            for call in calls[len(calls) - len(left) :][: 2 * jobs]:
+            for planned in left[: 2 * jobs]:
                 left.pop(0)
                 try:
-                    yield alone_in_worker(colorize_file, call)
+                    yield alone_in_worker(colorize_file, (planned, colorizer, options))
                 except WorkersError as error:
-                    yield replace(call[0], status="failed", reason=f"'{call[0].source}': {error}")
+                    yield replace(planned, status="failed", reason=f"'{planned.source}': {error}")
 
 
 def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) -> Outcome:
@@ -236,7 +238,7 @@ def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) 
     return replace(outcome, status="done", record=record)
 
 
-def _input_record(source: Path, before: tuple[int, int] | None) -> dict[str, Any]:
+def _input_record(source: Path, before: State | None) -> dict[str, Any]:
     digest = sha256(source)
     if before is None or state_of(source) != before:
         raise PhotoError(f"'{source}' changed while it was read; wanted is a file that nobody writes to")
@@ -269,7 +271,7 @@ def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Photo:
 def _write_confidence(outcome: Outcome, page: Photo, colorizer: Any, options: Options) -> None:
     """Write how far the chroma is expected to be from the truth: a grey PNG of 16 bit, `ERROR_CODES` for a Lab unit."""
     target = outcome.target.with_name(f"{outcome.target.stem}.confidence.png")
-    if options.on_exists != "overwrite" and os.path.lexists(target):
+    if options.on_exists != "overwrite" and asked(is_taken, target):
         return
     error = colorizer.expected_error(page.pixels, page.lightness)
     said = f"Expected distance of the colours from the truth; code / {ERROR_CODES} = Lab units"
@@ -289,7 +291,7 @@ def _fitting(outcome: Outcome, suffix: str, options: Options) -> Outcome:
     asked_for = options.format or outcome.target == out_path(options)
     if asked_for or suffix.lower() == outcome.target.suffix.lower():
         return outcome
-    target = Path(f"{outcome.spare}{suffix}")
+    target = place(f"{outcome.spare}{suffix}")
     if options.on_exists == "rename":
         target = unique(target, set(), True)
     return settled(replace(outcome, target=target), options.on_exists)

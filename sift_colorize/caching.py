@@ -1,102 +1,169 @@
 """Stages as `joblib.Memory` functions with whole keys, and entries that prove their own bytes.
 
 A stage is a module-level function. Its key is made of all its arguments but those named as ignored, its own
-source (joblib's part), and a `version=` default that is raised when a helper of the stage changes. An ignored
-argument only says how to get at content whose digest is another argument.
+source, and a `version=` default that is raised when a helper of the stage changes. An ignored argument only says how
+to get at content whose digest is another argument.
 
 Each entry is one file: joblib's pickle followed by a BLAKE2b digest of it, written under a temporary name and
-renamed, so that a killed run leaves whole entries or none. An entry whose bytes do not match is said, and made again.
-Pickles can run code: a cache that others can write to is refused (a model file holds none).
+renamed, or uploaded in one piece, so that a killed run leaves whole entries or none. An entry whose bytes do not match
+is said, and made again. Pickles can run code: a folder that others can write to is refused (a model file holds none);
+of a bucket its owner decides who may.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import os
 import shutil
 import tempfile
+import threading
+import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import joblib
 from joblib import numpy_pickle
-from joblib._store_backends import FileSystemStoreBackend
+from joblib._store_backends import StoreBackendBase, StoreBackendMixin
+from joblib.memory import MemorizedFunc
 
 from ._kernels import private_folder
-from .checks import InputError
-from .files import storage_error
+from .checks import InputError, StorageError
+from .files import staged, storage_error
+from .places import at_hand, is_remote, place, remove
 from .threads import in_workers
 
 DIGEST_BYTES = 16
+RETRIES = (0.5, 2)  # s to wait before each time that a store is asked again for an entry
+ADVICE = "choose another place for it with --cache"
 
 
 class CacheWarning(UserWarning):
     """An entry of the cache was damaged, and is made again."""
 
 
-class VerifiedStore(FileSystemStoreBackend):
-    """joblib's file store with entries that end in a digest of their own bytes."""
+class VerifiedStore(StoreBackendBase, StoreBackendMixin):
+    """A store of joblib's, on a disk or behind a URL, with entries that end in a digest of their own bytes.
 
-    stored: Counter[str]
+    Several threads may use one: between `contains_item` and `load_item` each keeps what it verified for itself.
+    """
 
     def configure(self, location, verbose=1, backend_options=None):
-        super().configure(location, verbose=0, backend_options=backend_options or {})
-        self.stored = Counter()
-        self._verified: tuple[str, bytes] | None = None
+        self.location = location
+        self._folder = place(location)
+        self._own = _OfThread()
 
-    def _entry(self, call_id) -> str:
-        return os.path.join(self.location, *call_id, "output.pkl")
+    @property
+    def stored(self) -> Counter[str]:
+        """How many entries of each stage this thread has written."""
+        return self._own.stored
+
+    def _entry(self, call_id) -> Path:
+        return self._folder.joinpath(*call_id[0].split(os.sep), *call_id[1:], "output.pkl")
 
     def contains_item(self, call_id):
         """Tell whether a whole entry is there; a damaged one is said and removed."""
         entry = self._entry(call_id)
-        try:
-            payload = Path(entry).read_bytes()
-        except OSError:
+        payload = self._read(entry)
+        if payload is None:
             return False
         content = payload[:-DIGEST_BYTES]
         if _digest(content) != payload[-DIGEST_BYTES:]:
-            name = call_id[0].rpartition(os.sep)[2] or call_id[0]
-            warnings.warn(f"cache entry {entry} ({name}) is damaged; it is made again", CacheWarning, stacklevel=2)
-            self.clear_location(os.path.dirname(entry))
+            warnings.warn(
+                f"cache entry {entry} ({_stage_name(call_id)}) is damaged; it is made again", CacheWarning, stacklevel=2
+            )
+            remove(entry)
             return False
-        self._verified = (entry, content)
+        self._own.verified = entry, content
         return True
+
+    def _read(self, entry: Path) -> bytes | None:
+        """Return the bytes of an entry; None if it is not there. A store that does not answer is asked again."""
+        pauses = iter(RETRIES)
+        while True:
+            try:
+                with at_hand(entry) as file:
+                    return file.read()
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if not is_remote(entry):
+                    return None
+                if (pause := next(pauses, None)) is None:
+                    words = error.strerror or str(error)
+                    raise StorageError(
+                        f"the cache '{self._folder}' does not answer ({words}); run the same command again: it goes on "
+                        "from where it was"
+                    ) from error
+                time.sleep(pause)
 
     def load_item(self, call_id, verbose=1, timestamp=None, metadata=None):
         """Return the entry that `contains_item` verified."""
-        verified, self._verified = self._verified, None
-        if verified is None or verified[0] != self._entry(call_id):
+        (entry, content), self._own.verified = self._own.verified, (None, b"")
+        if entry != self._entry(call_id):
             raise KeyError(f"no whole cache entry at {self._entry(call_id)}")
-        return numpy_pickle.load(io.BytesIO(verified[1]))
+        return numpy_pickle.load(io.BytesIO(content))
 
     def dump_item(self, call_id, item, verbose=1):
         """Write the entry whole, or raise StorageError."""
         buffer = io.BytesIO()
         numpy_pickle.dump(item, buffer)
         buffer.write(_digest(buffer.getbuffer()))
-        entry = self._entry(call_id)
-        temporary = f"{entry}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
         try:
-            os.makedirs(os.path.dirname(entry), exist_ok=True)
-            with open(temporary, "wb") as file:
+            with staged(self._entry(call_id)) as file:
                 file.write(buffer.getbuffer())
-            os.replace(temporary, entry)
         except OSError as error:
-            Path(temporary).unlink(missing_ok=True)
-            raise storage_error(error, self.location, "choose another place for it with --cache") from error
-        self.stored[call_id[0].rpartition(os.sep)[2]] += 1
+            raise storage_error(error, self._folder, ADVICE) from error
+        self.stored[_stage_name(call_id)] += 1
+
+    def get_metadata(self, call_id):
+        """Return what is kept beside an entry: nothing."""
+        return {}
 
     def store_metadata(self, call_id, metadata):
         """Keep nothing beside an entry."""
 
+    def store_cached_func_code(self, call_id, func_code=None):
+        """Keep nothing: the source is part of where entries lie."""
+
+    def _unused(self, *_):
+        raise NotImplementedError("a VerifiedStore holds whole entries alone")
+
+    _open_item = _item_exists = _move_item = create_location = clear_location = get_items = _unused
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.verified: tuple[Path | None, bytes] = (None, b"")
+        self.stored: Counter[str] = Counter()
+
 
 joblib.register_store_backend("verified", VerifiedStore)
+
+
+class Stage(MemorizedFunc):
+    """A function whose source is part of where its results lie.
+
+    joblib empties a function's folder when it meets another source: not for it to do where two versions of the package
+    work side by side. And in a process that knows the function from elsewhere it does not write the source down, so
+    that the next process does the work again.
+    """
+
+    def __init__(self, func, location, **options):
+        super().__init__(func, location, **options)
+        self.func_id += f"-{_digest(inspect.getsource(func).encode()).hex()[:8]}"
+
+    def _check_previous_func_code(self, stacklevel=2):
+        return True
+
+
+def _stage_name(call_id: Sequence[str]) -> str:
+    return os.path.basename(call_id[0]).partition("-")[0]
 
 
 def _digest(content: Any) -> bytes:
@@ -114,7 +181,7 @@ class Cache:
     Parameters
     ----------
     folder : path
-        Where entries lie; made when it is first written.
+        Where entries lie, on a disk or behind a URL; made when it is first written.
 
     Attributes
     ----------
@@ -123,7 +190,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self.computed: Counter[str] = Counter()
         self._stages: dict[Any, Any] = {}
 
@@ -133,41 +200,48 @@ class Cache:
     def __setstate__(self, state):
         self.__dict__.update(state)
 
+    def counting_anew(self) -> Cache:
+        """Return the same cache, whose `computed` begins at nothing."""
+        other = Cache(self.folder)
+        other._stages = self._stages
+        return other
+
     def call(self, stage: Callable, *args: Any, ignore: tuple[str, ...] = ()) -> Any:
         """Return ``stage(*args)``, from its entry if there is one; `ignore` names arguments left out of the key."""
         if stage not in self._stages:
             self._stages[stage] = self._open(stage, ignore)
-        memory, memorized = self._stages[stage]
-        before = memory.store_backend.stored.copy()
-        result = memorized(*args)
-        self.computed += memory.store_backend.stored - before
+        opened = self._stages[stage]
+        before = opened.store_backend.stored.copy()
+        result = opened(*args)
+        self.computed += opened.store_backend.stored - before
         return result
 
-    def _open(self, stage: Callable, ignore: tuple[str, ...]) -> tuple[joblib.Memory, Callable]:
+    def _open(self, stage: Callable, ignore: tuple[str, ...]) -> Stage:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            check_own(self.folder)
-            memory = joblib.Memory(self.folder, backend="verified", verbose=0)
-            return memory, memory.cache(stage, ignore=list(ignore))
+            if not is_remote(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                check_own(self.folder)
+            return Stage(stage, str(self.folder), backend="verified", ignore=list(ignore), verbose=0)
         except OSError as error:
-            raise storage_error(error, self.folder, "choose another place for it with --cache") from error
+            raise storage_error(error, self.folder, ADVICE) from error
 
-    def map(self, work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int = 1) -> Iterator[Any]:
-        """Yield ``work(cache, *call)`` for each call, in order, from `jobs` workers.
+    def map(
+        self, work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int = 1, shared: tuple = ()
+    ) -> Iterator[Any]:
+        """Yield ``work(cache, *call, *shared)`` for each call, in order, from `jobs` workers.
 
         Results should be small: what is large stays in the cache, and is called for again.
         """
-        for result, computed in in_workers(_counted, ((self, work, call) for call in calls), jobs, chunk):
+        calls = ((call,) for call in calls)
+        for result, computed in in_workers(_counted, calls, jobs, chunk, (self, work, shared)):
             self.computed += computed
             yield result
 
 
-def _counted(cache: Cache, work: Callable, call: tuple) -> tuple[Any, Counter]:
-    """Return a result, and what was computed for it: taken out of the counter, which in one process is the same."""
-    before, cache.computed = cache.computed, Counter()
-    result = work(cache, *call)
-    computed, cache.computed = cache.computed, before
-    return result, computed
+def _counted(call: tuple, cache: Cache, work: Callable, shared: tuple) -> tuple[Any, Counter]:
+    """Return a result, and what was computed for it: counted apart, since other threads may use the same cache."""
+    own = cache.counting_anew()
+    return work(own, *call, *shared), own.computed
 
 
 @contextmanager

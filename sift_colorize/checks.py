@@ -43,6 +43,10 @@ class WorkersError(ColorizeError):
     """A worker process was ended from outside."""
 
 
+class ClusterError(ColorizeError):
+    """The scheduler of a cluster, or all its workers, went away."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -21,7 +21,7 @@ from .threads import one_thread
 
 if TYPE_CHECKING:  # learning is not imported to colour a photo
     from .caching import Cache
-    from .reference import Failure, Source
+    from .listing import Failure, Listing, Sources
 
 
 class Colorizer(BaseColorizer):
@@ -48,7 +48,7 @@ class Colorizer(BaseColorizer):
     scores_ : dict
         Figures of the protocol, if `evaluate` has put them here.
     held_out_, failures_ : lists
-        After `fit`: the photos kept out of training, and those passed over with the reason.
+        After `fit`: up to 1,000 of the photos kept out of training, and those passed over with the reason.
 
     Examples
     --------
@@ -59,26 +59,24 @@ class Colorizer(BaseColorizer):
     parts = (*CHANNELS, "confidence", "scene", "reference")
     sections = ("color", "features", "training", "regressor", "refinement")
 
-    def learn(self, sources: list[Source], cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Any) -> list[Failure]:
         """Learn from photos in the order of their digests; return those passed over."""
         from . import learn_scene, reference, training
 
         with one_thread():
-            photo_set = reference.ReferenceSet(sources, self.settings, cache, jobs, progress)
+            photo_set = reference.ReferenceSet(listing, sources, self.settings, cache, jobs, progress)
             scene = learn_scene.learn_scene(photo_set)
             teach = training.Shards.of(photo_set, photo_set.training, scene)
             check = training.Shards.of(photo_set, photo_set.held_out, scene, held_out=True)
-            teach.make(jobs, progress)
-            check.make(jobs, progress)
-            plan = training.TrainingPlan.of(teach, check, self.settings)
+            plan = training.TrainingPlan.of(teach, check, scene, self.settings)
             self.networks_ = training.train(plan, cache, jobs, progress)
             self.confidence_ = training.call_confidence(cache, plan, self.networks_)
             self.scene_ = scene.model
-            self.baselines_ = Baselines.from_table(photo_set.chroma_table())
+            self.baselines_ = Baselines.from_table(teach.table)
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(check)
-            self.reference_ = reference.describe(photo_set.training, photo_set.held_out, photo_set.tints)
-            self.reference_scenes_ = scene.components[reference.listed(len(photo_set.training))]
-        self.held_out_ = [source.path for source in photo_set.held_out]
+            self.reference_ = reference.describe(photo_set.training, photo_set.held_out)
+            self.reference_scenes_ = scene.components
+        self.held_out_ = reference.some_paths(photo_set.held_out)
         return photo_set.failures
 
     def _calibrate(self, shards) -> float:
@@ -88,8 +86,7 @@ class Colorizer(BaseColorizer):
             for column, channel in enumerate(CHANNELS):
                 p, t = self.networks_[channel].predict_from(X.astype(np.float32)).astype(np.float64), ab[:, column]
                 pp, pt, tt = pp + float(p @ p), pt + float(p @ t), tt + float(t @ t)
-        count = sum(len(plan.sources) for plan in shards.plans)
-        return vividness(pp, pt, tt, count, self.settings.refinement.vivid_cost)
+        return vividness(pp, pt, tt, shards.photos, self.settings.refinement.vivid_cost)
 
     def expected_error(self, array, table: np.ndarray | None = None) -> np.ndarray:
         """Return how far the chroma that `colorize` gives is expected to be from the truth, place by place.

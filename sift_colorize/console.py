@@ -104,14 +104,15 @@ def report(sentence: str, lead: str = "error: ") -> None:
 
 def _explain(error: Exception) -> int:
     """Say what went wrong in one sentence; return the exit code."""
-    from .checks import ColorizeError, NoPhotosError, PhotoError, StorageError, WorkersError
+    from .checks import ClusterError, ColorizeError, NoPhotosError, PhotoError, StorageError, WorkersError
 
     if isinstance(error, click.ClickException):
         report(_usage(error))
         return WRONG_USE
     if isinstance(error, ColorizeError):
         report(str(error))
-        codes: dict[Any, int] = {NoPhotosError: NO_PHOTOS, (PhotoError, StorageError, WorkersError): SOME_FAILED}
+        some_failed = PhotoError, StorageError, WorkersError, ClusterError
+        codes: dict[Any, int] = {NoPhotosError: NO_PHOTOS, some_failed: SOME_FAILED}
         return next((code for kinds, code in codes.items() if isinstance(error, kinds)), WRONG_USE)
     if os.environ.get(DEBUG):
         import traceback

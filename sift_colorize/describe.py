@@ -14,6 +14,7 @@ from .features import resize, working_shape
 from .files import SUFFIXES, content_digest, nearest_path
 from .metadata import is_marked
 from .photos import MAGIC, read
+from .places import at_hand, is_folder, place, size_of
 
 LOOKED_AT = 96  # px, long side on which the kind of a photo is judged: noise of scans and JPEG is averaged away
 L_BINS = 100
@@ -36,11 +37,11 @@ def is_photo(path: str | Path) -> bool:
     InputError
         If there is no such file.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder; wanted is a model or a photo")
+    path = place(path)
     try:
-        with open(path, "rb") as file:
+        if is_folder(path):
+            raise InputError(f"'{path}' is a folder; wanted is a model or a photo")
+        with at_hand(path) as file:
             start = file.read(8)
     except FileNotFoundError:
         raise InputError(f"no such file: '{path}'{nearest_path(path)}") from None
@@ -141,7 +142,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "digest": content_digest(path),
-        "bytes": Path(path).stat().st_size,
+        "bytes": size_of(place(path)),
         "package": str(header.get("package", "")),
         **colorizer.facts(),
         "vivid": colorizer.vivid_,

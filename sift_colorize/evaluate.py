@@ -22,9 +22,12 @@ from .color import lightness, luma, rgb_to_lab, to_grey_codes
 from .colorizer import Colorizer
 from .features import resize, working_shape
 from .files import find
+from .listing import Failure, Listing
 from .photos import read
-from .reference import Failure, list_sources
+from .places import place
+from .reference import list_sources
 from .refine import paint
+from .samples import COLOURLESS
 from .settings import Settings
 from .threads import in_workers
 
@@ -226,6 +229,8 @@ def _score_path(colorizer: BaseColorizer, path: Path) -> dict[str, dict[str, Any
         truth = protocol_photo(path)
     except ColorizeError as error:
         return Failure(path, str(error))
+    if np.hypot(*np.moveaxis(rgb_to_lab(truth)[..., 1:], 2, 0)).max() < COLOURLESS:
+        return Failure(path, f"{path} is a grey photo: there is no colour in it to compare with")
     return {keep: score_photo(colorizer, truth, keep)[0] for keep in KEEPS}
 
 
@@ -237,7 +242,7 @@ def triple(colorizer: BaseColorizer, path: Path) -> Triple:
 
 def _triple(path: Path, truth: np.ndarray, row: dict[str, Any], colorized: np.ndarray) -> Triple:
     gain = row["psnr"] - row["baselines"]["train_mean"]
-    return Triple(Path(path).name, grey_input(truth, "lightness"), colorized, truth, gain)
+    return Triple(place(path).name, grey_input(truth, "lightness"), colorized, truth, gain)
 
 
 def leave_one_out(
@@ -252,8 +257,9 @@ def leave_one_out(
     triples : list of Triple
         In the order of the photos' digests.
     """
-    sources, _ = list_sources(paths)
-    calls = [(i, [source.path for source in sources], settings) for i in range(len(sources))]
+    sources, _ = list_sources(Listing(paths), cache, 1, silent)
+    ordered = [source.path for source in sources]
+    calls = [(i, ordered, settings) for i in range(len(ordered))]
     results = list(progress(cache.map(_without, calls, jobs), len(calls), "leaving one photo out"))
     return _both([rows for rows, _ in results]), [picture for _, picture in results]
 

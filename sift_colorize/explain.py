@@ -15,6 +15,7 @@ from .color import luma
 from .colorizer import Colorizer
 from .evaluate import protocol_photo
 from .features import resize, working_shape
+from .places import is_same, place
 from .refine import paint
 from .sheet import FORMATS, GAP, INK, MARGIN, PALE, SMALL, TEXT, write_picture
 from .threads import one_thread
@@ -141,11 +142,11 @@ def explain_file(colorizer: BaseColorizer, path: str | Path, out: str | Path) ->
     StorageError
         If the disk refuses.
     """
-    check_choice(Path(out).suffix.lower(), "the figure's suffix", FORMATS)
-    if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
+    check_choice(place(out).suffix.lower(), "the figure's suffix", FORMATS)
+    if is_same(place(out), place(path)):
         raise InputError(f"'{out}' is the photo itself, and is not overwritten; choose another name with -o")
     explanation = explain(colorizer, protocol_photo(path))
-    write_picture(draw(explanation, Path(path).name), out, "choose another place with -o")
+    write_picture(draw(explanation, place(path).name), out, "choose another place with -o")
     return explanation
 
 

@@ -9,13 +9,30 @@ import os
 import platform
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from .checks import InputError, NoPhotosError, PhotoError, StorageError, nearest
+from .places import (
+    Status,
+    at_hand,
+    deliver,
+    entries,
+    is_folder,
+    is_remote,
+    matches,
+    place,
+    real_name,
+    remove,
+    several,
+    spelled,
+    staging,
+    status,
+)
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2")
 RAW_SUFFIXES = (
@@ -24,6 +41,7 @@ RAW_SUFFIXES = (
 )  # fmt: skip
 EXTRAS = {"pillow_heif": (".heic", ".heif", ".hif", ".avif"), "rawpy": RAW_SUFFIXES}  # read if the package is there
 SUFFIXES = WRITTEN + tuple(end for package, ends in EXTRAS.items() if find_spec(package) for end in ends)
+T = TypeVar("T")
 PLACE = "choose another place with -o"
 _HOST = hashlib.blake2b(platform.node().encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
@@ -44,7 +62,11 @@ def storage_error(error: OSError, path, advice: str = PLACE) -> StorageError:
     StorageError
         To be raised by the caller, ``from error``.
     """
-    number = error.errno
+    number, words = error.errno, error.strerror or error
+    if is_remote(path) and number in (errno.ENOSPC, errno.EROFS):  # of the folder where it waited for its upload
+        path, advice = tempfile.gettempdir(), "choose another one with TMPDIR"
+    if is_remote(path) and number in (errno.EACCES, errno.EPERM):
+        return StorageError(f"no permission to write '{path}' ({words}); {advice}")
     if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return StorageError(f"no space left on the disk of '{path}'; free some room or {advice}")
     if number in (errno.EACCES, errno.EPERM):
@@ -57,7 +79,15 @@ def storage_error(error: OSError, path, advice: str = PLACE) -> StorageError:
         return StorageError(f"'{path}' is a folder; the name of a file is wanted")
     if number in (errno.ENOTDIR, errno.EEXIST):
         return StorageError(f"'{path}' can't be made, since a file stands where a folder is needed; {advice}")
-    return StorageError(f"'{path}' can't be written ({error.strerror or error}); {advice}")
+    return StorageError(f"'{path}' can't be written ({words}); {advice}")
+
+
+def asked(question: Callable[[Path], T], path: Path, told: Callable[[OSError, Any], Exception] = storage_error) -> T:
+    """Return the answer to a question about a place, or raise what `told` makes of the OSError."""
+    try:
+        return question(path)
+    except OSError as error:
+        raise told(error, path) from error
 
 
 @contextmanager
@@ -65,11 +95,12 @@ def writing(path, advice: str = PLACE) -> Iterator[BinaryIO]:
     """Open a file that will be whole or not at all: ``with writing(path) as file: file.write(…)``.
 
     The bytes go to a hidden temporary file in the same folder, which takes the name of `path` once they are on the
-    disk. Missing folders are made. A link is followed: the file that it points to is replaced.
+    disk; for a URL to one in the temporary folder, which is then uploaded. Missing folders are made. A link is
+    followed: the file that it points to is replaced.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or UPath
     advice : str
         The way out that an error names, as a clause.
 
@@ -79,26 +110,48 @@ def writing(path, advice: str = PLACE) -> Iterator[BinaryIO]:
         If the disk refuses: no space, no permission, read-only. Then, and if the block raises, nothing is left behind,
         and a file that stood there is still the old one.
     """
-    temporary = None
     try:
-        target = Path(os.path.realpath(path))
-        if target.is_dir():
+        target = place(path)
+        target = target if is_remote(target) else Path(os.path.realpath(target))
+        before = status(target)
+        if before and before.is_folder:
             raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own, short enough for any disk; mkstemp would make the file private.
-        name = target.parent / f".{target.name[:40]}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-        with open(name, "x+b") as file:
-            temporary = name
+        with staged(target, before) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = None
     except OSError as error:
         raise storage_error(error, path, advice) from error
+
+
+@contextmanager
+def staged(target: Path, before: Status | None = None) -> Iterator[BinaryIO]:
+    """Open a temporary file that takes the place of `target` at the end of the block; raises OSError.
+
+    `before` is what lies there.
+    """
+    folder = staging(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A name of its own, short enough for any disk; mkstemp would make the file private.
+    temporary = folder / f".{target.name[:40]}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        with open(temporary, "x+b") as file:
+            yield file
+        deliver(temporary, target, before)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that can be written to, if it is not there; raises OSError. Behind a URL, its place is tried."""
+    if is_remote(folder):
+        with staged(folder / ".written_to"):
+            pass
+        remove(folder / ".written_to")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, "no permission", str(folder))
 
 
 def sweep(folders: Iterable[Path], ours: bool = False) -> None:
@@ -148,7 +201,7 @@ def content_digest(path) -> str:
 
 def _digest(path, algorithm: Callable) -> str:
     try:
-        with open(path, "rb") as file:
+        with at_hand(path) as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise unreadable(error, path) from error
@@ -156,22 +209,34 @@ def _digest(path, algorithm: Callable) -> str:
 
 def unreadable(error: OSError, path) -> PhotoError:
     """Say in words why a file can't be read; to be raised by the caller."""
-    path = Path(path)
+    path = place(path)
+    with suppress(OSError):
+        missing = isinstance(error, FileNotFoundError)  # so some drivers call a folder
+        if isinstance(error, IsADirectoryError) or (missing == is_remote(path) and is_folder(path)):
+            return PhotoError(f"'{path}' is a folder; a photo is wanted")
     if isinstance(error, FileNotFoundError):
         return PhotoError(f"no such file: '{path}'{nearest_path(path)}")
-    if isinstance(error, IsADirectoryError) or path.is_dir():
-        return PhotoError(f"'{path}' is a folder; a photo is wanted")
     if isinstance(error, PermissionError):
-        return PhotoError(f"no permission to read '{path}'; a file that you may read is wanted")
+        words = f" ({error.strerror})" if is_remote(path) else ""
+        return PhotoError(f"no permission to read '{path}'{words}; a file that you may read is wanted")
     return PhotoError(f"'{path}' can't be read ({error.strerror or error}); a readable file is wanted")
 
 
 def nearest_path(path: Path) -> str:
-    """Return ``"; did you mean 'x'?"`` for what exists beside the first missing part of `path`, or an empty string."""
+    """Return ``"; did you mean 'x'?"`` for what exists beside the first missing part of `path`, or an empty string.
+
+    Behind a URL nothing is guessed, but it is said if the whole bucket is missing.
+    """
+    if is_remote(path):
+        root = [path, *path.parents][-1]
+        with suppress(OSError):
+            return "" if status(root) else f"; there is no '{root}'"
+        return ""
     while not path.parent.exists() and path.parent != path:
         path = path.parent
     try:
-        names = {str(path.with_name(name)): name for name in os.listdir(path.parent) if name[0] != "."}
+        beside = (name for name in os.listdir(path.parent) if name[0] != "." and name != path.name)
+        names = {str(path.with_name(name)): name for name in beside}
     except (OSError, ValueError):
         return ""
     # Compared by name alone: a long folder would make everything in it look alike.
@@ -185,9 +250,9 @@ def find(inputs, recursive: bool = False) -> list[Path]:
     Parameters
     ----------
     inputs : str, Path, or iterable of them
-        Files (of any suffix: reading them will tell), folders, and globs; ``~`` is expanded. Of folders and globs
-        only names that end in `SUFFIXES` are taken, in natural order (photo2 before photo10); hidden and temporary
-        files are passed over.
+        Files (of any suffix: reading them will tell), folders, and globs, on a disk or as URLs; ``~`` is expanded. Of
+        folders and globs only names that end in `SUFFIXES` are taken, in natural order (photo2 before photo10); hidden
+        and temporary files are passed over.
     recursive : bool
         Whether sub-folders are searched as well. Linked folders are followed, each folder once.
 
@@ -203,60 +268,91 @@ def find(inputs, recursive: bool = False) -> list[Path]:
     NoPhotosError
         If there are no inputs, or a folder or glob holds no photo.
     """
-    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    if not inputs:
+    paths: dict[str, Path] = {}
+    for one in _each(inputs):
+        for path in sorted(_expand(one, recursive), key=_natural):
+            paths.setdefault(real_name(path), path)
+    return list(paths.values())
+
+
+def found(inputs, recursive: bool = False) -> Iterator[Path]:
+    """Yield what `find` returns, as it is met: in no order, and a file that is met twice, twice."""
+    for one in _each(inputs):
+        yield from _expand(one, recursive)
+
+
+def _each(inputs) -> Iterator[str]:
+    if not (paths := several(inputs)):
         raise NoPhotosError(f"no input was given; wanted are photos ({', '.join(WRITTEN)}), folders or globs")
-    found: dict[str, Path] = {}
-    for one in inputs:
-        for path in _expand(os.path.expanduser(os.fspath(one)), recursive):
-            found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+    yield from map(spelled, paths)
 
 
-def _expand(text: str, recursive: bool) -> list[Path]:
+def _expand(text: str, recursive: bool) -> Iterator[Path]:
     if not text:
         raise InputError("an input is an empty name; wanted is a photo, a folder or a glob")
-    path = Path(text)
-    if path.is_dir():
-        return _photos_in(path, recursive)
-    if path.exists():
-        return [path]
-    if glob.escape(text) == text:
-        raise InputError(f"no such file or folder: '{path}'{nearest_path(path)}")
-    found = []
-    for match in sorted(map(Path, glob.glob(text, recursive=True)), key=_natural):
-        if match.is_dir():
-            found += sorted(_walk(match, recursive), key=_natural)
-        elif _is_photo(match.name):
-            found.append(match)
-    if not found:
-        raise NoPhotosError(f"no photo matches '{text}'; wanted are files that end in {', '.join(WRITTEN)}")
-    return found
+    path = place(text)
+    with _reading(path):
+        there = status(path)
+        if there and not there.is_folder:
+            yield path
+        elif there:
+            yield from _photos_in(path, recursive)
+        elif glob.escape(text) == text:
+            raise InputError(f"no such file or folder: '{path}'{nearest_path(path)}")
+        else:
+            yield from _matches(text, recursive)
 
 
-def _photos_in(folder: Path, recursive: bool) -> list[Path]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        os.listdir(folder)
+        yield
     except OSError as error:
+        words = error.strerror or error
         raise InputError(
-            f"the folder '{folder}' can't be read ({error.strerror}); a folder that you may read is wanted"
+            f"the folder '{path}' can't be read ({words}); a folder that you may read is wanted"
         ) from error
-    if found := sorted(_walk(folder, recursive), key=_natural):
-        return found
-    below = not recursive and next(_walk(folder, True), None) is not None
-    hint = "; its sub-folders have some: add -r" if below else ""
-    raise NoPhotosError(f"no photo in the folder '{folder}'; wanted are files that end in {', '.join(WRITTEN)}{hint}")
+
+
+def _matches(text: str, recursive: bool) -> Iterator[Path]:
+    path = None
+    for match, leads_on in matches(text):
+        for path in _walk(match, recursive) if leads_on else [match] if _is_photo(match.name) else []:
+            yield path
+    if path is None:
+        raise NoPhotosError(f"no photo matches '{text}'; wanted are files that end in {', '.join(WRITTEN)}")
+
+
+def _photos_in(folder: Path, recursive: bool) -> Iterator[Path]:
+    if not is_remote(folder):
+        os.scandir(folder).close()  # one that can't be read is no empty one
+    path = None
+    for path in _walk(folder, recursive):
+        yield path
+    if path is None:
+        below = not recursive and next(_walk(folder, True), None) is not None
+        hint = "; its sub-folders have some: add -r" if below else ""
+        raise NoPhotosError(
+            f"no photo in the folder '{folder}'; wanted are files that end in {', '.join(WRITTEN)}{hint}"
+        )
 
 
 def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
-    seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        yield from (Path(here, name) for name in names if real not in seen and _is_photo(name))
-        # A link may lead back up: each folder is entered once.
-        again = real in seen or not recursive
-        folders[:] = [] if again else sorted(name for name in folders if not name.startswith("."))
+    """Yield the photos in a folder, and below it."""
+    left, seen = [folder], set()
+    while left:
+        here = left.pop()
+        real = real_name(here)
+        if real in seen:  # a link may lead back up: each folder is entered once
+            continue
         seen.add(real)
+        for name, leads_on in entries(here):
+            if name.startswith("."):  # hidden; or "..", which a bucket may hold
+                continue
+            if leads_on:
+                left += [here / name] if recursive else []
+            elif _is_photo(name):
+                yield here / name
 
 
 def _is_photo(name: str) -> bool:

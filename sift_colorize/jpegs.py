@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 SOF_KINDS = {0xC0: False, 0xC1: False, 0xC2: True}  # Huffman-coded frames; whether they are progressive
-DHT, EOI, SOS, DQT, DRI = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD
+DHT, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
 BLOCK = 8  # px, side of what is coded together
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 LUMA_ID = 1  # of the components, as JFIF counts them; then Cb and Cr
@@ -62,7 +62,7 @@ class LumaCoding:
 class _Segment:
     marker: int
     body: bytes  # without marker and length
-    scan: bytes = b""  # the coded data that follow, of SOS
+    scan: bytes | memoryview = b""  # the coded data that follow, of SOS
 
 
 def with_chroma(grey: bytes, chroma: tuple[np.ndarray, np.ndarray], table: list[int], header: bytes) -> Iterator[bytes]:
@@ -155,7 +155,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
         end = NEXT_MARKER.search(data, at)
         if end is None:
             raise ValueError("a scan without end")
-        yield _Segment(marker, body, data[at : end.start()])
+        yield _Segment(marker, body, memoryview(data)[at : end.start()])
         at = end.start()
 
 
@@ -199,6 +199,8 @@ def _transcoded(segments: list[_Segment]) -> bytes | None:
     precision, height, width, count = struct.unpack_from(">BHHB", frames[0].body)
     components = [tuple(frames[0].body[6 + 3 * n : 9 + 3 * n]) for n in range(count)]
     first = segments[scans[0]]
+    if not _has_luma(segments, [name for name, _, _ in components]):
+        return None
     if precision != 8 or count != 3 or not height or not width or first.body[1] != components[0][0]:
         return None
     if any(not (1 <= factor >> 4 <= 4 and 1 <= factor & 15 <= 4) for _, factor, _ in components):
@@ -211,8 +213,57 @@ def _transcoded(segments: list[_Segment]) -> bytes | None:
     return _grey_file(coefficients, (rows, cols), (height, width), quantisation)
 
 
+def _has_luma(segments: list[_Segment], names: list[int]) -> bool:
+    """Tell whether three components are luma and chroma, rather than red, green and blue: as libjpeg does."""
+    if any(one.marker == APP0 and one.body.startswith(b"JFIF\0") for one in segments):
+        return True
+    adobe = [
+        one.body for one in segments if one.marker == APP14 and one.body.startswith(b"Adobe") and len(one.body) > 11
+    ]
+    return adobe[-1][11] != 0 if adobe else bytes(names) != b"RGB"
+
+
+def apart(data: bytes) -> Iterator[bytes] | None:
+    """Return three grey JPEGs, of luma, Cb and Cr, of one that codes each whole and in scans of its own, or None.
+
+    Decoded at once, such a file takes six bytes a pixel for its coefficients: no row is whole before the last scan.
+    """
+    try:
+        segments = list(_segments(data))
+        (frame,) = (one for one in segments if one.marker in SOF_KINDS)
+        precision, height, width, count = struct.unpack_from(">BHHB", frame.body)
+    except (ValueError, struct.error):
+        return None
+    components = [tuple(frame.body[6 + 3 * n : 9 + 3 * n]) for n in range(count)]
+    whole = precision == 8 and count == 3 and height and width and len({factor for _, factor, _ in components}) == 1
+    alone = all(one.body[:1] == b"\1" for one in segments if one.marker == SOS)
+    if not whole or not alone or not _has_luma(segments, [name for name, _, _ in components]):
+        return None
+
+    def part(name: int, table: int) -> bytes:
+        header = struct.pack(">BHHB", 8, height, width, 1) + bytes((name, 0x11, table))
+        pieces: list[bytes | memoryview] = [b"\xff\xd8", _packed(frame.marker, header)]
+        for segment in segments:
+            if segment.marker == SOS and segment.body[1] == name:
+                pieces += [_packed(SOS, segment.body), segment.scan]
+            elif segment.marker in (DQT, DHT, DRI):
+                pieces.append(_packed(segment.marker, segment.body))
+        return b"".join([*pieces, b"\xff\xd9"])
+
+    return (part(name, table) for name, _, table in components)
+
+
+def colours(y: np.ndarray, cb: np.ndarray, cr: np.ndarray) -> np.ndarray:
+    """Return the (H, W, 3) uint8 RGB that libjpeg makes of luma and chroma (H, W) uint8."""
+    from ._kernels import jpeg
+
+    rgb = np.empty((*y.shape, 3), np.uint8)
+    jpeg.colours(np.ravel(y), np.ravel(cb), np.ravel(cr), rgb.reshape(-1, 3))
+    return rgb
+
+
 def _coefficients(
-    scan: bytes, shape: tuple[int, int], components: list, used: list, tables: dict, restart: int
+    scan: bytes | memoryview, shape: tuple[int, int], components: list, used: list, tables: dict, restart: int
 ) -> tuple[np.ndarray, int, int]:
     """Decode the luma's blocks, and return them with the number of rows and columns that the picture needs."""
     from ._kernels import jpeg

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from .caching import Cache, digest_of
-from .reference import SHARD_PHOTOS, Description, ReferenceSet, Source
+from .listing import Source
+from .reference import SHARD_PHOTOS, Description, ReferenceSet, listed
 from .samples import Sampling, part_of
 from .scene import (
     HEIGHTS_AND_TONES,
@@ -49,7 +51,8 @@ class SceneState:
 
     model : the scene model.
     out_of_fold : for each fold the model that had no part in its photos.
-    components : (photos, ≤ 12) float32, the first scene components of each training photo, on float16 values.
+    components : (photos, ≤ 12) float32, the first scene components of the training photos that a model names, on
+        float16 values.
     """
 
     model: SceneModel | None = None
@@ -68,15 +71,17 @@ def learn_scene(photos: ReferenceSet) -> SceneState:
     features, training = photos.settings.features, photos.settings.training
     if not features.words or len(photos.training) < features.words_from:
         return SceneState()
-    digests, description = [source.digest for source in photos.training], photos.description
+    description = photos.description
     vocabulary = photos.cache.call(
-        learn_vocabulary, digests, description.raw_features, description.sampling, features.words, photos,
+        learn_vocabulary, photos.digest, description.raw_features, description.sampling, features.words, photos,
         ignore=("photos",),
     )  # fmt: skip
-    calls = [(source, description, vocabulary) for source in photos.training + photos.held_out]
-    photos.each(_assign, calls, "finding visual words")
+    calls = ((source,) for source in chain(photos.training, photos.held_out))
+    count = len(photos.training) + len(photos.held_out)
+    for _ in photos.each(_assign, calls, count, "finding visual words", shared=(description, vocabulary)):
+        pass
     return photos.cache.call(
-        learn_scene_model, digests, vocabulary.digest, description.word_features, part_of(features, SCENE_KEYS),
+        learn_scene_model, photos.digest, vocabulary.digest, description.word_features, part_of(features, SCENE_KEYS),
         description.sampling, training.folds, vocabulary, photos, ignore=("vocabulary", "photos"),
     )  # fmt: skip
 
@@ -87,22 +92,24 @@ def _assign(cache: Cache, source: Source, description: Description, vocabulary: 
 
 
 def learn_vocabulary(
-    digests: list[str],
+    digest: str,
     features: dict[str, Any],
     sampling: Sampling,
     n_words: int,
     photos: ReferenceSet,
-    version: int = 2,
+    version: int = 3,
 ) -> Vocabulary:
-    """Learned stage: the visual words of a set; the digests stand for its photos."""
-    share = max(10, VOCABULARY_SAMPLES // len(digests))
-    step = max(1, len(digests) * 10 // VOCABULARY_SAMPLES)
-    descriptors = [photos.samples(source)["words"][:share] for source in photos.training[::step]]
-    return learn_words(np.concatenate(descriptors).astype(np.float32), n_words, sampling.seed)
+    """Learned stage: the visual words of a set; the digest stands for its photos."""
+    count = len(photos.training)
+    share = max(10, VOCABULARY_SAMPLES // count)
+    step = max(1, -(-count * 10 // VOCABULARY_SAMPLES))
+    # Each as float32, which is a copy: a view would keep all that is known of the photo in memory.
+    descriptors = [photos.samples(source)["words"][:share].astype(np.float32) for source in photos.training[::step]]
+    return learn_words(np.concatenate(descriptors), n_words, sampling.seed)
 
 
 def learn_scene_model(
-    digests: list[str],
+    digest: str,
     vocabulary_digest: str,
     word_features: dict[str, Any],
     learned: dict[str, Any],
@@ -110,10 +117,15 @@ def learn_scene_model(
     folds: int,
     vocabulary: Vocabulary,
     photos: ReferenceSet,
-    version: int = 5,
+    version: int = 7,
 ) -> SceneState:
-    """Learned stage: the scene model of a set, and for each fold the one whose layouts its photos had no part in."""
-    mean_ab = np.mean([photos.tints[source.digest] for source in photos.training], axis=0)
+    """Learned stage: the scene model of a set, and for each fold the one whose layouts its photos had no part in.
+
+    The digest stands for the photos.
+    """
+    mean_ab = np.zeros(2)
+    for source in photos.training:
+        mean_ab += np.divide(source.tint, len(photos.training))
     pooled_mean, pooled_basis = _pooling(photos, vocabulary, sampling.seed)
     scenes, colours = _some_scenes(photos, vocabulary)
     moments = Moments(scenes.shape[1])
@@ -173,16 +185,17 @@ def _inputs(both: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _summed_places(model: SceneModel, photos: ReferenceSet, folds: int) -> tuple[LayoutRidge, np.ndarray]:
-    """Return the sums that both layouts are solved from, and the first scene components of each photo."""
+    """Return the sums that both layouts are solved from, and the first scene components of the photos listed."""
     ridge = LayoutRidge(HEIGHTS_AND_TONES + 2 * model.word_classes.shape[1], model.inputs_basis.shape[1] + 1, folds)
-    parts = [photos.training[n : n + SHARD_PHOTOS] for n in range(0, len(photos.training), SHARD_PHOTOS)]
-    calls = [([(source, photos.fold(source)) for source in part], photos.description, model) for part in parts]
-    results = photos.progress(photos.cache.map(_places, calls, photos.jobs), len(calls), "learning scenes")
-    shown = []
+    starts = range(0, len(photos.training), SHARD_PHOTOS)
+    parts = ([(source, photos.fold(source)) for source in photos.training[n : n + SHARD_PHOTOS]] for n in starts)
+    found = photos.cache.map(_places, ((part,) for part in parts), photos.jobs, shared=(photos.description, model))
+    results = photos.progress(found, len(starts), "learning scenes")
+    shown, every = [], listed(len(photos.training)).step
 
     def rows() -> Iterator[tuple]:
-        for places, components in results:
-            shown.append(components)
+        for start, (places, components) in zip(starts, results, strict=True):
+            shown.append(components[-start % every :: every])
             yield from places
 
     for batch in batches(rows(), IMAGES_AT_ONCE):

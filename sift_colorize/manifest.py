@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .files import storage_error
+from .places import absolute, is_remote, spelled
 
 NAME = "manifest.jsonl"
 LONGEST_LINE = 1 << 20  # bytes; a longer one is none of ours
-ADVICE = "choose another place with --manifest, or --no-manifest"
+ADVICE = "choose another -o or --manifest, or --no-manifest"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Manifest:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(os.path.expanduser(path))
+        self.path = Path(spelled(path))
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Manifest:
@@ -69,7 +70,9 @@ class Manifest:
 
     def name_of(self, output: Path) -> str:
         """Return how an output is called: from the manifest's folder on, with slashes; whole, if it lies elsewhere."""
-        whole, folder = os.path.abspath(output), os.path.abspath(self.path.parent)
+        if is_remote(output):
+            return str(output)
+        whole, folder = absolute(output), absolute(self.path.parent)
         try:
             inside = os.path.commonpath([whole, folder]) == folder
         except ValueError:  # on another drive

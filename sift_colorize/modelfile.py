@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from .checks import ModelError
 from .files import unreadable, write_bytes
+from .places import at_hand, place
 
 VERSION = 1
 LARGEST = 128 * 2**20  # bytes; the largest network here has 84 MB, a classical model 1.7
@@ -57,7 +59,7 @@ def load_model(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         If the file is missing, cut, too large, no safetensors (a pickle, say), of an unknown version, or holds
         values that are not finite.
     """
-    content = _read(Path(path))
+    content = _read(place(path))
     header = _header(content, path)
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -76,10 +78,12 @@ def load_model(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise ModelError(f"'{path}' has {size} bytes; no model is larger than {LARGEST}")
-        return path.read_bytes()
+        with at_hand(path) as file:
+            size = file.seek(0, SEEK_END)
+            if size > LARGEST:
+                raise ModelError(f"'{path}' has {size} bytes; no model is larger than {LARGEST}")
+            file.seek(0)
+            return file.read()
     except OSError as error:
         words = str(unreadable(error, path)).replace("photo", "model file")
         raise ModelError(f"{words}; `fit` makes one") from None

@@ -6,7 +6,6 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +17,7 @@ from .jpegs import with_chroma
 from .metadata import Metadata, iptc_as_png, iptc_as_resource
 from .opencv import cv2
 from .photos import Photo
+from .places import place
 from .rows import Picture, Rows, strips
 
 DEPTHS = {".png": ("uint8", "uint16"), ".tif": ("uint8", "uint16", "float32"), ".jp2": ("uint8", "uint16")}
@@ -36,7 +36,7 @@ def output_suffix(photos: Sequence[Photo], source_path) -> str:
 
     That of `source_path` (spelled as there) if its format can, else ``.png``, or ``.tif`` for floats and pages.
     """
-    suffix = Path(source_path).suffix
+    suffix = place(source_path).suffix
     if suffix.lower() in WRITTEN and not _obstacle(suffix.lower(), photos):
         return suffix
     return ".tif" if len(photos) > 1 or photos[0].pixels.dtype == np.float32 else ".png"
@@ -52,7 +52,7 @@ def write(path, photos: Photo | Sequence[Photo], quality: int | None = None) -> 
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or UPath
     photos : Photo, or sequence of them
         Pixels and alpha may be `Rows`, which are then made as they are written.
     quality : int, optional
@@ -68,7 +68,7 @@ def write(path, photos: Photo | Sequence[Photo], quality: int | None = None) -> 
         If the disk refuses.
     """
     pages = [photos] if isinstance(photos, Photo) else list(photos)
-    suffix = Path(path).suffix.lower()
+    suffix = place(path).suffix.lower()
     if suffix not in WRITTEN:
         raise PhotoError(f"'{path}' ends in '{suffix}'; wanted is {', '.join(WRITTEN)}{nearest(suffix, WRITTEN)}")
     if quality is not None:

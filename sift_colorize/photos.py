@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from .checks import PhotoError
+from .checks import InputError, PhotoError
 from .color import luma
 from .files import RAW_SUFFIXES, unreadable
-from .jpegs import LumaCoding
+from .jpegs import LumaCoding, apart
 from .metadata import (
     PLAIN,
     Metadata,
@@ -36,6 +36,7 @@ from .metadata import (
     upright_xmp,
 )
 from .opencv import cv2
+from .places import at_hand, place
 from .profiles import Tones, tones
 from .rows import Picture, Rows, strips, turned
 
@@ -96,7 +97,7 @@ def read(path, as_grey: bool = False, limit: int = LIMIT) -> Photo:
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or UPath
         PNG, JPEG, TIFF, WebP, BMP, JPEG 2000 (or GIF), recognised by content; HEIF, AVIF and camera raw with the
         extra `formats`.
     as_grey : bool
@@ -133,9 +134,9 @@ def opened(path, as_grey: bool = True, limit: int = LIMIT) -> Iterator[list[Phot
     with ExitStack() as stack:
         told = _Teller(path, limit)
         with told.of_errors():
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(at_hand(path))
             told.watch(file)
-            pages = _pages(file, Path(path), as_grey, told, stack)
+            pages = _pages(file, place(path), as_grey, told, stack)
         yield pages
 
 
@@ -171,7 +172,7 @@ class _Teller:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of EXIF that it can't parse
                 yield
-        except PhotoError:
+        except (PhotoError, InputError):
             raise
         except _RefusedError as refusal:
             raise PhotoError(f"'{self.path}' {refusal}") from refusal
@@ -233,13 +234,17 @@ def _pages(file: BinaryIO, path: Path, as_grey: bool, told: _Teller, stack: Exit
 
 
 def _open(data: bytes, told: _Teller) -> Image.Image:
+    image = _unlimited(data)
+    told.check_size(*image.size)
+    return image
+
+
+def _unlimited(data: bytes) -> Image.Image:
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is asked instead
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        told.check_size(*image.size)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     finally:
         Image.MAX_IMAGE_PIXELS = before
-    return image
 
 
 # 8 bit, through Pillow
@@ -250,7 +255,7 @@ def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: byt
         raise _RefusedError(f"has the colour mode {image.mode}, which isn't read; wanted is grey, RGB or CMYK")
     kind = "JPEG" if image.format == "MPO" else image.format
     notes = [str(kind), MODES[image.mode], "8 bit"]
-    coding = None
+    coding = parts = None
     lossless = kind != "JPEG" and not (kind == "WEBP" and b"VP8 " in data[:4096])
     curve = _curve(image.info.get("icc_profile"), image.mode)
     if kind == "JPEG" and image.mode in ("L", "RGB"):
@@ -258,8 +263,11 @@ def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: byt
         if as_grey and (not image.info.get("icc_profile") or curve):
             image.draft("L", None)
             coding = LumaCoding(tuple(tables[0]), data) if 0 in tables else None
-    image.load()
+            parts = apart(data)
     metadata = _metadata(image, exif)
+    if parts:
+        image = _unlimited(next(parts))
+    image.load()
     alpha = None
     if image.mode != "CMYK":
         base = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"

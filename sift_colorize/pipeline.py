@@ -6,10 +6,12 @@ so that ``--help`` is there at once.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import wraps
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .base import BaseColorizer
     from .caching import Cache
     from .evaluate import Triple
+    from .listing import Listing
     from .settings import Settings
 
 LIMIT = 178_956_970  # that of `photos`, which `--help` does not import
@@ -83,6 +86,33 @@ model_option = click.option(
 )
 
 
+def with_engine(command: Any) -> Any:
+    """Give a command the options that say where its work is done, and do it there."""
+
+    @click.option(
+        "--backend", type=Choice(["loky", "dask"]), help="Worker processes here (loky), or on a cluster (dask)."
+    )
+    @click.option("--scheduler", metavar="ADDRESS", help="Of the cluster, as `dask scheduler` prints it; implies dask.")
+    @wraps(command)
+    def on_engine(*arguments: Any, backend: str | None, scheduler: str | None, **options: Any) -> Any:
+        with _engine(backend, scheduler):
+            return command(*arguments, **options)
+
+    return on_engine
+
+
+def _engine(backend: str | None, scheduler: str | None) -> Any:
+    from .checks import InputError
+
+    if scheduler and backend != "loky":
+        from .cluster import cluster
+
+        return cluster(scheduler)
+    if scheduler or backend == "dask":
+        raise InputError("a cluster wants both, --backend dask and --scheduler ADDRESS, as `dask scheduler` prints it")
+    return nullcontext()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -104,7 +134,8 @@ def cli(ctx: click.Context) -> None:
       sift-colorize fit holiday/ -r            writes model.safetensors and contact_sheet.png
       sift-colorize colorize old/ -o new/      writes new/… with the same names and sizes
 
-    Photos are given as files, folders or globs. `sift-colorize COMMAND --help` tells more of each command.
+    Photos are given as files, folders or globs, on a disk or as URLs (s3://…). `sift-colorize COMMAND --help` tells
+    more of each command.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -127,6 +158,7 @@ def cli(ctx: click.Context) -> None:
 @jobs_option
 @click.option("--cache", "cache_folder", metavar="DIR", help="Where the work is kept, so that none is done twice.")
 @click.option("--sheet", metavar="FILE", help=f"The contact sheet; without it, {SHEET} beside the model.")
+@with_engine
 @quiet_option
 @debug_option
 def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, cache_folder, sheet, quiet) -> int:
@@ -148,21 +180,23 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
     """
     from .bundled import bundled_photos
     from .colorizers import new_colorizer
-    from .files import find
+    from .files import found
+    from .listing import Listing
+    from .places import is_same, place
     from .sheet import contact_sheet
+    from .threads import check_reach
 
     settings = _settings(pipeline, network, embedding, overrides)
     sheet = _checked_outputs(out, sheet)
-    paths = find(photos, recursive) if photos else bundled_photos()
-    paths = [path for path in paths if not _is_same(path, sheet)] or paths
-    cache, show, jobs = _cache(cache_folder), _shown(quiet), _jobs(jobs)
+    paths = found(photos, recursive) if photos else bundled_photos()
+    listing = Listing(path for path in paths if not is_same(path, place(sheet)))
+    cache, show, jobs, count = _cache(cache_folder), _shown(quiet), _jobs(jobs), len(listing)
+    check_reach([cache.folder, *islice(listing, 1)])
     if not quiet:
         origin = "" if photos else " that come inside scikit-image and scikit-learn"
-        say(f"learning from {len(paths)} photo{'s' if len(paths) > 1 else ''}{origin}; work is kept in {cache.folder}")
-    colorizer = new_colorizer(settings).fit(paths, cache, jobs, show)
-    failed = {failure.path for failure in colorizer.failures_}
-    good = [path for path in paths if path not in failed]
-    colorizer.scores_, triples = _assess(colorizer, good, cache, jobs, show)
+        say(f"learning from {count} photo{'s' if count > 1 else ''}{origin}; work is kept in {cache.folder}")
+    colorizer = new_colorizer(settings).fit(listing, cache, jobs, show)
+    colorizer.scores_, triples = _assess(colorizer, listing, cache, jobs, show)
     colorizer.save(out)
     if triples:
         contact_sheet(triples, sheet, f"{colorizer.scores_['how']}; dB: gain in PSNR over their mean colour everywhere")
@@ -172,7 +206,7 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
             say(colorizer.note_)
         say(f"wrote {out}" + (f" and {sheet}" if triples else "; too few photos to test it on"))
         if not photos:
-            say(LITTLE.format(count={7: "Seven"}.get(len(paths), len(paths))))
+            say(LITTLE.format(count={7: "Seven"}.get(count, count)))
     return report_failures(colorizer.failures_)
 
 
@@ -197,13 +231,12 @@ def _settings(pipeline: str | None, network: str | None, embedding: str | None, 
 def _cache(folder: str | None) -> Cache:
     """Return the cache in a folder that can be written to, or raise StorageError before any work is done."""
     from .caching import Cache, default_folder
-    from .files import storage_error
+    from .files import make_folder, storage_error
+    from .places import place, spelled
 
-    path = Path(folder or default_folder()).expanduser()
+    path = place(spelled(folder or default_folder()))
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, "no permission", str(path))
+        make_folder(path)
     except OSError as error:
         raise storage_error(error, path, "choose another place for the cache with --cache") from error
     return Cache(path)
@@ -212,32 +245,31 @@ def _cache(folder: str | None) -> Cache:
 def _checked_outputs(out: str, sheet: str | None) -> str:
     """Return where the contact sheet goes; refuse names that could be those of somebody's photos."""
     from .checks import InputError
-    from .files import nearest_path
+    from .files import asked, nearest_path
+    from .places import is_folder, place
     from .sheet import FORMATS
 
-    if Path(out).suffix.lower() != ".safetensors":
+    if place(out).suffix.lower() != ".safetensors":
         raise InputError(f"-o '{out}' is no name for a model; wanted is one that ends in .safetensors")
-    sheet = sheet or str(Path(out).with_name(SHEET))
-    if Path(sheet).suffix.lower() not in FORMATS:
+    sheet = sheet or str(place(out).with_name(SHEET))
+    if place(sheet).suffix.lower() not in FORMATS:
         raise InputError(f"--sheet '{sheet}' is no name for a picture; wanted is one that ends in {', '.join(FORMATS)}")
-    for path in (Path(out), Path(sheet)):
-        if path.is_dir():
+    for path in (place(out), place(sheet)):
+        if asked(is_folder, path):
             raise InputError(f"'{path}' is a folder; the name of a file is wanted{nearest_path(path / path.name)}")
     return sheet
 
 
-def _is_same(path: Path, other: str) -> bool:
-    return os.path.exists(other) and os.path.samefile(path, other)
-
-
 def _assess(
-    colorizer: BaseColorizer, good: list[Path], cache: Cache, jobs: int, show: Any
+    colorizer: BaseColorizer, listing: Listing, cache: Cache, jobs: int, show: Any
 ) -> tuple[dict, list[Triple]]:
     """Return scores and pictures of photos that were not learned from; none if there are too few."""
     from .base import CLASSICAL
     from .evaluate import evaluate, leave_one_out, triple
 
-    if 1 < len(good) <= FEW and colorizer.settings.cnn.network == CLASSICAL:  # a CNN takes too long for that
+    if 1 < len(listing) - len(colorizer.failures_) <= FEW and colorizer.settings.cnn.network == CLASSICAL:
+        failed = {failure.path for failure in colorizer.failures_}  # a CNN would take too long for this
+        good = [path for path in listing if path not in failed]
         scores, triples = leave_one_out(good, colorizer.settings, cache, jobs, show)
         return scores | {"how": "each photo colorized by a model that learned from the others"}, triples
     if not colorizer.held_out_:
@@ -287,6 +319,7 @@ def _print_table(scores: dict[str, Any]) -> None:
 @click.option("--no-manifest", is_flag=True, help="Write no manifest.")
 @click.option("--watch", is_flag=True, help="Go on with photos that come, until stopped (Ctrl-C).")
 @limit_option
+@with_engine
 @quiet_option
 @debug_option
 def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch, quiet, **choices) -> int:
@@ -305,6 +338,7 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
     """
     from . import batch, planning
     from .manifest import NAME
+    from .places import is_remote
 
     options = planning.Options(**choices, mark=not no_mark)
     if dry_run:
@@ -312,10 +346,12 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
             told = f"  ({outcome.status})" if outcome.reason else ""
             say(printable(f"{outcome.source} -> {outcome.target}{told}"), sys.stdout)
         return DONE
-    if not no_manifest and (manifest or planning.is_folder(options)):
-        options = replace(options, manifest=manifest or Path(options.out, NAME))
+    default = not is_remote(options.out) and planning.is_folder(options)
+    if not no_manifest and (manifest or default):
+        options = replace(options, manifest=manifest or planning.out_path(options) / NAME)
     colorizer, jobs = _model(model), _jobs(jobs)
     counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left", "differs"), 0)
+    failed: dict[Any, str] = {}  # what a scanner had not yet written whole may succeed later
     drifts: list[dict[str, Any]] = []
     if watch:
         outcomes = batch.watch_files(inputs, colorizer, options, jobs)
@@ -324,11 +360,14 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
     try:
         for outcome in outcomes:
             counts[outcome.status] += 1
+            if (earlier := failed.pop(outcome.source, None)) is not None:
+                counts[earlier] -= 1
             counts["differs"] += bool(outcome.record.get("differs"))
             drifts += [outcome.record["drift"]] if "drift" in outcome.record else []
             if outcome.status == "done":
                 say(printable(str(outcome.target)), sys.stdout)
             elif outcome.status in ("failed", "broken"):
+                failed[outcome.source] = outcome.status
                 report(outcome.reason, "failed: ")
                 if outcome.details and os.environ.get(DEBUG):
                     say(outcome.details)
@@ -475,9 +514,10 @@ def verify(source, target, tolerance, max_pixels, as_json, quiet) -> int:
       sift-colorize verify old.png new.jpg --tolerance 2
     """
     from . import verify as verifying
+    from .places import is_folder, place
 
     pairs = list(verifying.pairs(source, target))
-    folder = Path(target) if Path(target).is_dir() else None
+    folder = place(target) if is_folder(place(target)) else None
     verdicts = []
     for verdict in _shown(quiet)(verifying.verify_all(pairs, folder, max_pixels), len(pairs), "verifying"):
         verdicts.append(verdict)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .checks import InputError, NoPhotosError, check_choice, check_number, nearest
-from .files import WRITTEN, find
+from .files import WRITTEN, asked, find
 from .photos import LIMIT
+from .places import Look, State, Status, identity, is_remote, is_taken, place, real_name, several, spelled, status
 from .refine import KEEP
 
+FEW = 20  # results that are looked for one by one; more in lists of their folders
 ON_EXISTS = ("skip", "overwrite", "rename", "fail")
 FORMATS = ("png", "jpg", "tif", "webp", "jp2")
 
@@ -22,7 +25,7 @@ FORMATS = ("png", "jpg", "tif", "webp", "jp2")
 class Options:
     """How a folder is colorized.
 
-    out : a file if it has a suffix and there is one photo, else a folder.
+    out : a file if it has a suffix and there is one photo, else a folder; on a disk or as a URL.
     recursive : whether sub-folders are searched as well; their tree is mirrored in `out`.
     suffix : put behind each name, before the dot.
     format : "png", "jpg", "tif" or "webp"; without it each photo keeps its own.
@@ -31,7 +34,7 @@ class Options:
     max_pixels : more are refused.
     mark : whether metadata say that the colours are predicted, by which software and model.
     confidence : whether a map of the expected error is written beside each result.
-    manifest : where a line about each photo goes; without it, nowhere.
+    manifest : where, on a disk, a line about each photo goes; without it, nowhere.
     vivid, strength, keep : as in `BaseColorizer.colorize`.
     """
 
@@ -64,6 +67,10 @@ class Options:
             check_choice(self.keep, "keep", KEEP)
         if any(letter in self.suffix for letter in '/\\\0:*?"<>|'):
             raise InputError(f"suffix is {self.suffix!r}; wanted is text that a file name may hold, such as _color")
+        if self.manifest is not None and is_remote(self.manifest):
+            raise InputError(
+                f"--manifest '{self.manifest}' is a URL, where no line can be added; wanted is a file on a disk"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,16 +99,17 @@ class Outcome:
 def plan(inputs: str | Path | Sequence[str | Path], options: Options) -> list[Outcome]:
     """Return where each photo's result will go, and which will not be made; raises as `colorize_files`."""
     options.check()
-    found = _found([inputs] if isinstance(inputs, str | os.PathLike) else inputs, options)
-    known = {identity for source, _ in found if (identity := _identity(source))}
+    found = _found(several(inputs), options)
+    known = {file for source, _ in found if (file := identity(source))}
     if len(found) == 1 and options.on_exists == "overwrite" and _is_one_file(out_path(options), 1, options):
         known = set()  # it was asked for by its name
     taken: set[str] = set()
+    look = Look() if len(found) > FEW else status
     planned = [
-        settled(Outcome(source, unique(target, taken, options.on_exists == "rename")), options.on_exists, known)
+        settled(Outcome(source, unique(target, taken, options.on_exists == "rename")), options.on_exists, known, look)
         for source, target in _targets(found, options)
     ]
-    clashes = [outcome for outcome in planned if _identity(outcome.target) in known]
+    clashes = [outcome for outcome in planned if identity(outcome.target) in known]
     if len(clashes) == len(planned):
         raise InputError(
             f"the results would overwrite the photos that they are made from ('{clashes[0].target}'); "
@@ -111,25 +119,27 @@ def plan(inputs: str | Path | Sequence[str | Path], options: Options) -> list[Ou
     return [replace(outcome, spare=_spare(outcome.target, taken)) for outcome in planned]
 
 
-def _found(inputs: Iterable[str | Path], options: Options) -> list[tuple[Path, Path]]:
+def _found(inputs: Iterable[str | Path], options: Options) -> list[tuple[Path, PurePath]]:
     """Return each photo with its place below the output folder.
 
     Of one folder the tree itself is mirrored; of several inputs each folder's tree lies under the folder's name.
     """
-    texts = [os.path.expanduser(os.fspath(one)) for one in inputs]
+    texts = [spelled(one) for one in inputs]
     if not texts:
         find(texts)  # raises
-    results = os.path.realpath(os.path.expanduser(options.out))
-    found: dict[str, tuple[Path, Path]] = {}
+    results = real_name(out_path(options))
+    found: dict[str, tuple[Path, PurePath]] = {}
     for text in texts:
+        photos = find([text], options.recursive)
         root = _root(text)
-        prefix = Path(os.path.realpath(text)).name if len(texts) > 1 and Path(text).is_dir() else ""
-        for path in find([text], options.recursive):
-            real = os.path.realpath(path)
+        prefix = PurePath(real_name(root)).name if len(texts) > 1 and root == place(text) else ""
+        for path in photos:
+            real = real_name(path)
             # Results of an earlier run may lie in the very tree that is searched.
-            is_result = root is not None and not _within(os.path.realpath(root), results) and _within(real, results)
+            is_result = root is not None and not _within(real_name(root), results) and _within(real, results)
             if not is_result:
-                found.setdefault(real, (path, Path(prefix, path.relative_to(root) if root else path.name)))
+                inside = path.relative_to(root).parts if root else (path.name,)
+                found.setdefault(real, (path, PurePath(prefix, *inside)))
     if not found:
         raise NoPhotosError(f"all photos found lie in the output folder '{options.out}'; wanted are others")
     return list(found.values())
@@ -137,45 +147,50 @@ def _found(inputs: Iterable[str | Path], options: Options) -> list[tuple[Path, P
 
 def _root(text: str) -> Path | None:
     """Return the folder that an input is searched from: of a glob its part without wildcards; None for a file."""
-    path = Path(text)
-    if path.is_dir():
-        return path
-    if path.exists() or not glob.has_magic(text):
+    path = place(text)
+    if there := asked(status, path):
+        return path if there.is_folder else None
+    if not glob.has_magic(text):
         return None
     fixed = [part for part in path.parents if not glob.has_magic(str(part))]
     return fixed[0]
 
 
+def _is_folder(path: Path) -> bool:
+    there = asked(status, path)
+    return there is not None and there.is_folder
+
+
 def _within(path: str, folder: str) -> bool:
-    return Path(path).is_relative_to(folder)
+    return PurePath(path).is_relative_to(folder)
 
 
-def _targets(found: list[tuple[Path, Path]], options: Options) -> Iterator[tuple[Path, Path]]:
+def _targets(found: list[tuple[Path, PurePath]], options: Options) -> Iterator[tuple[Path, Path]]:
     out = out_path(options)
     if _is_one_file(out, len(found), options):
         yield found[0][0], out
         return
-    for source, place in found:
+    for source, inside in found:
         own = source.suffix if source.suffix.lower() in WRITTEN else ".png"
         suffix = f".{options.format}" if options.format else own
-        stem = place.stem if place.suffix else place.name
-        yield source, out / place.with_name(f"{stem}{options.suffix}{suffix}")
+        stem = inside.stem if inside.suffix else inside.name
+        yield source, out.joinpath(*inside.with_name(f"{stem}{options.suffix}{suffix}").parts)
 
 
 def is_folder(options: Options) -> bool:
     """Say whether results go into a folder rather than into a file that `out` names."""
     out = out_path(options)
-    return out.is_dir() or out.suffix.lower() not in WRITTEN or str(options.out).endswith(("/", os.sep))
+    return out.suffix.lower() not in WRITTEN or str(options.out).endswith(("/", os.sep)) or _is_folder(out)
 
 
 def out_path(options: Options) -> Path:
     """Return `out`, with the user's folder for ``~``."""
-    return Path(os.path.expanduser(options.out))
+    return place(spelled(options.out))
 
 
 def _is_one_file(out: Path, count: int, options: Options) -> bool:
     """Tell whether -o names a file, or raise InputError if it names one that can't be."""
-    if not out.suffix or os.path.isdir(out) or str(options.out).endswith(("/", os.sep)):
+    if not out.suffix or str(options.out).endswith(("/", os.sep)) or _is_folder(out):
         return False
     is_photo = out.suffix.lower() in WRITTEN
     if count > 1:
@@ -199,52 +214,47 @@ def _is_one_file(out: Path, count: int, options: Options) -> bool:
 def unique(target: Path, taken: set[str], avoid_existing: bool) -> Path:
     """Return the target, or name_2, name_3 … if another photo goes there; and remember it."""
     number, free = 1, target
-    while _key(free) in taken or (avoid_existing and os.path.lexists(free)):
+    while _key(free) in taken or (avoid_existing and asked(is_taken, free)):
         number += 1
         free = target.with_name(f"{target.stem}_{number}{target.suffix}")
     taken.add(_key(free))
     return free
 
 
-def _key(path: Path) -> str:
+def _key(path: str | Path) -> str:
     # Names that differ in case alone are one file on many disks.
-    return os.path.abspath(path).casefold()
+    return str(path) if is_remote(path) else os.path.abspath(path).casefold()
 
 
 def _spare(target: Path, taken: set[str]) -> str:
     number, spare = 1, str(target)
-    while {_key(Path(spare + suffix)) for suffix in (".png", ".tif")} & taken:
+    while {_key(spare + suffix) for suffix in (".png", ".tif")} & taken:
         number += 1
         spare = f"{target}_{number}"
-    taken |= {_key(Path(spare + suffix)) for suffix in (".png", ".tif")}
+    taken |= {_key(spare + suffix) for suffix in (".png", ".tif")}
     return spare
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    status = _status(path)
-    return status and (status.st_dev, status.st_ino)
+def state_of(path: Path, look: Callable[[Path], Status | None] = status) -> State | None:
+    """Return a file's size and the time of its last change in ns, or its tag; None if there is none."""
+    with suppress(OSError):
+        if found := look(path):
+            return found.state
+    return None
 
 
-def state_of(path: Path) -> tuple[int, int] | None:
-    """Return a file's size and the time of its last change in ns; None if there is none."""
-    status = _status(path)
-    return status and (status.st_size, status.st_mtime_ns)
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except (OSError, ValueError):
-        return None
-
-
-def settled(outcome: Outcome, on_exists: str, inputs: Collection[tuple[int, int] | None] = ()) -> Outcome:
+def settled(
+    outcome: Outcome,
+    on_exists: str,
+    inputs: Collection[Any] = (),
+    look: Callable[[Path], Status | None] = status,
+) -> Outcome:
     """Return the outcome as it is, or with the reason why it will not be made."""
     target = outcome.target
-    there = os.path.exists(target)
-    if os.path.isdir(target):
+    there = asked(look, target)
+    if there and there.is_folder:
         return replace(outcome, status="failed", reason=f"'{target}' is a folder; the name of a file is wanted")
-    if _identity(target) in inputs:
+    if inputs and identity(target) in inputs:
         reason = f"'{target}' is itself an input, and is not overwritten; choose another -o or --suffix"
         return replace(outcome, status="failed", reason=reason)
     if there and on_exists == "skip":

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .checks import InputError, check_choice
 from .evaluate import Triple
 from .files import write_bytes
+from .places import place
 
 HEIGHT = 200  # px of each photo
 WIDEST = 360  # px; a wider photo is made less high
@@ -42,7 +43,7 @@ def contact_sheet(triples: Sequence[Triple], path: str | Path, note: str = "") -
     StorageError
         If the disk refuses.
     """
-    check_choice(Path(path).suffix.lower(), "the contact sheet's suffix", FORMATS)
+    check_choice(place(path).suffix.lower(), "the contact sheet's suffix", FORMATS)
     if not triples:
         raise InputError("a contact sheet of no photos was asked for; wanted is at least one")
     write_picture(draw_sheet(triples, note), path, "choose another place with --sheet")
@@ -50,7 +51,7 @@ def contact_sheet(triples: Sequence[Triple], path: str | Path, note: str = "") -
 
 def write_picture(picture: Image.Image, path: str | Path, hint: str) -> None:
     """Write a drawn picture in the format of its suffix, one of FORMATS, whole or not at all."""
-    kind = FORMATS[Path(path).suffix.lower()]
+    kind = FORMATS[place(path).suffix.lower()]
     buffer = io.BytesIO()
     picture.save(buffer, kind, **({"quality": 92} if kind != "PNG" else {}))
     write_bytes(path, buffer.getbuffer(), hint)

@@ -7,20 +7,25 @@ product also change with the number of its threads. So inside a work item everyt
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol
 
 from threadpoolctl import ThreadpoolController
 
-from .checks import WorkersError
+from .checks import InputError, WorkersError
 from .opencv import cv2
+from .places import absolute, is_within_reach
 
 
-@cache
-def _controller() -> ThreadpoolController:
+@lru_cache(1)
+def _controller(modules: int) -> ThreadpoolController:
+    """Return what controls the pools of all libraries that are loaded: looked for anew after each import."""
     return ThreadpoolController()
 
 
@@ -30,35 +35,87 @@ def one_thread() -> Iterator[None]:
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with _controller().limit(limits=1):
+        with _controller(len(sys.modules)).limit(limits=1):
             yield
     finally:
         cv2.setNumThreads(before)
 
 
-def in_workers(work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int = 1) -> Iterator[Any]:
-    """Yield ``work(*call)`` for each call, in order, from `jobs` worker processes; in this one for a single job.
+class Engine(Protocol):
+    """Something that runs work items elsewhere, as `in_workers` and `alone_in_worker` do."""
 
-    The workers are joblib's; a surrounding ``joblib.parallel_config(backend=…)`` chooses which. `chunk` calls go to a
-    worker at a time.
+    def run(self, work: Callable, calls: Iterable[tuple], chunk: int, shared: tuple) -> Iterator[Any]: ...
+
+    def alone(self, work: Callable, call: tuple) -> Any: ...
+
+    def everywhere(self, function: Callable, *arguments: Any) -> dict[str, Any]: ...
+
+
+_engines: list[Engine] = []
+
+
+@contextmanager
+def using(engine: Engine) -> Iterator[None]:
+    """Give all work items of the block to an engine."""
+    _engines.append(engine)
+    try:
+        yield
+    finally:
+        _engines.remove(engine)
+
+
+def everywhere(function: Callable, *arguments: Any) -> None:
+    """Call a function here, and once in each worker on another machine."""
+    function(*arguments)
+    for engine in _engines:
+        engine.everywhere(function, *arguments)
+
+
+def check_reach(paths: Iterable[Path]) -> None:
+    """Raise InputError for a file or folder that some of the workers do not see."""
+    for path in paths:
+        for engine in _engines:
+            for worker, seen in engine.everywhere(is_within_reach, absolute(path)).items():
+                if seen is not True:
+                    why = f" ({seen})" if seen else ""
+                    raise InputError(
+                        f"worker {worker} does not see '{path}'{why}; wanted is a disk that all workers share, or a "
+                        "URL such as s3://bucket/folder"
+                    )
+
+
+def in_workers(
+    work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int = 1, shared: tuple = ()
+) -> Iterator[Any]:
+    """Yield ``work(*call, *shared)`` for each call, in order, from `jobs` worker processes.
+
+    For a single job, or a single call, in this one. `calls` are taken as they are needed, so any number of them fits.
+    The workers are joblib's, of loky, unless a surrounding `using` gives others. `chunk` calls go to a worker at a
+    time.
 
     Raises
     ------
     WorkersError
         If a worker was killed.
     """
-    calls = list(calls)
-    jobs = min(jobs, len(calls))
+    if _engines:
+        yield from _engines[-1].run(work, calls, chunk, shared)
+        return
+    calls = iter(calls)
+    first = list(islice(calls, jobs))
+    jobs, calls = len(first), chain(first, calls)
     if jobs <= 1:
         with one_thread():
-            yield from (work(*call) for call in calls)
+            yield from (work(*call, *shared) for call in calls)
         return
     import joblib  # not for a single photo
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    # Workers that were idle for long end, and are started again: nothing that a user need know.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
     # Arrays go by value: mapped into memory they would be read-only, and kernels be compiled for that once more.
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=chunk, max_nbytes=None)
-    results = parallel(joblib.delayed(_alone)(os.getcwd(), work, call) for call in calls)
+    results = parallel(joblib.delayed(_in_folder)(os.getcwd(), work, (*call, *shared)) for call in calls)
     try:
         for result in results:  # noqa: UP028 (closed below, without a word about what was not asked for)
             yield result
@@ -74,20 +131,27 @@ def in_workers(work: Callable, calls: Iterable[tuple], jobs: int = 1, chunk: int
 
 def alone_in_worker(work: Callable, call: tuple) -> Any:
     """Return ``work(*call)`` from a worker process of its own; raises WorkersError if that is killed."""
+    if _engines:
+        return _engines[-1].alone(work, call)
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     executor = ProcessPoolExecutor(1)
     try:
-        return executor.submit(_alone, os.getcwd(), work, call).result()
+        return executor.submit(_in_folder, os.getcwd(), work, call).result()
     except BrokenProcessPool as error:
         raise WorkersError("its worker process was ended from outside, most likely for want of memory") from error
     finally:
         executor.shutdown(wait=False, kill_workers=True)
 
 
-def _alone(folder: str, work: Callable, call: tuple) -> Any:
+def _in_folder(folder: str, work: Callable, call: tuple) -> Any:
     os.chdir(folder)  # a worker may be older than the present folder, which relative paths start from
+    return alone(work, call)
+
+
+def alone(work: Callable, call: tuple) -> Any:
+    """Return ``work(*call)``, on one thread."""
     with one_thread():
         return work(*call)
 

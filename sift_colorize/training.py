@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from .caching import Cache, digest_of
+from .checks import ColorizeError
 from .confidence import Confidence, ErrorRidge, errors
 from .learn_scene import SceneState
+from .listing import Source, Sources
 from .network import CHANNELS, Network, predict_chroma
-from .reference import SHARD_PHOTOS, Description, Progress, ReferenceSet, Source
+from .reference import SHARD_PHOTOS, Description, Progress, ReferenceSet
+from .samples import L_CODES, ROW_CODES
 from .scene import SceneModel, Words, columns_seen
 from .settings import Settings
 from .trainer import Trainer
@@ -42,15 +45,25 @@ class ShardPlan:
         return digest_of(digests, self.folds, self.description, self.scene_digest)
 
 
-def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings, cache: Cache, version: int = 4):
+def make_shard(
+    key: str,
+    plan: ShardPlan | None,
+    scene: SceneState | None,
+    settings: Settings | None,
+    cache: Cache,
+    version: int = 5,
+):
     """Learned stage: the samples of some photos with all their features; `key` stands for the rest.
 
     Returns
     -------
     dict
-        X (n, D) float16, ab (n, 2) float32; sums and squares (2, D + 2) float64 of both.
+        X (n, D) float16, ab (n, 2) float32; sums and squares (2, D + 2) float64 of both; the sum of the photos' tables
+        of chroma by lightness and row.
     """
-    X, ab = [], []
+    if plan is None or scene is None or settings is None:
+        raise ColorizeError("samples vanished from the cache, or were damaged, while they were in use; start again")
+    X, ab, table = [], [], np.zeros((L_CODES, ROW_CODES, 3))
     for source, fold in zip(plan.sources, plan.folds, strict=True):
         samples = plan.description.samples(cache, source)
         columns = [samples["X"]]
@@ -60,9 +73,10 @@ def make_shard(key: str, plan: ShardPlan, scene: SceneState, settings: Settings,
             columns.append(_scene_columns(samples, words, model, settings))
         X.append(np.concatenate(columns, axis=1))
         ab.append(samples["ab"])
+        table += samples["table"]
     both = np.concatenate([np.concatenate(X), np.concatenate(ab)], axis=1, dtype=np.float64)
     moments = np.stack([both.sum(0), (both * both).sum(0)])
-    return {"X": np.concatenate(X), "ab": np.concatenate(ab), "moments": moments}
+    return {"X": np.concatenate(X), "ab": np.concatenate(ab), "moments": moments, "table": table}
 
 
 def _scene_columns(
@@ -80,39 +94,58 @@ def _scene_columns(
 
 
 class Shards:
-    """The shards of a set, made on demand and kept in the cache."""
+    """The shards of a set, in the cache.
 
-    def __init__(self, plans: list[ShardPlan], scene: SceneState, settings: Settings, cache: Cache):
-        self.plans, self.scene, self.settings, self.cache = plans, scene, settings, cache
-        self.keys = [plan.key for plan in plans]
+    Attributes
+    ----------
+    keys : list of str
+    photos, samples : int
+    moments : (2, D + 2) float64
+        Sums and squares of all features, a and b.
+    table : (L_CODES, ROW_CODES, 3)
+        Sum of the photos' tables of chroma by lightness and row.
+    """
+
+    def __init__(self, cache: Cache):
+        self.cache = cache
+        self.keys: list[str] = []
+        self.photos = self.samples = 0
+        self.moments = np.zeros(())
+        self.table = np.zeros((L_CODES, ROW_CODES, 3))
 
     @classmethod
-    def of(cls, photos: ReferenceSet, sources: list[Source], scene: SceneState, held_out: bool = False) -> Shards:
-        """Plan the shards of `sources`, in their order."""
-        digest = scene.digest
-        plans = []
-        for start in range(0, len(sources), SHARD_PHOTOS):
-            part = sources[start : start + SHARD_PHOTOS]
-            folds = tuple(-1 if held_out else photos.fold(source) for source in part)
-            plans.append(ShardPlan(tuple(part), folds, photos.description, digest))
-        return cls(plans, scene, photos.settings, photos.cache)
+    def of(cls, photos: ReferenceSet, sources: Sources, scene: SceneState, held_out: bool = False) -> Shards:
+        """Make the shards of `sources`, in their order, as far as they are not there."""
+        shards, digest = cls(photos.cache), scene.digest
+
+        def plans() -> Iterator[tuple[ShardPlan]]:
+            for start in range(0, len(sources), SHARD_PHOTOS):
+                part = tuple(sources[start : start + SHARD_PHOTOS])
+                folds = tuple(-1 if held_out else photos.fold(source) for source in part)
+                yield (ShardPlan(part, folds, photos.description, digest),)
+
+        results = photos.cache.map(_make, plans(), photos.jobs, shared=(scene, photos.settings))
+        count = -(-len(sources) // SHARD_PHOTOS)
+        for key, samples, moments, table in photos.progress(results, count, "writing samples"):
+            shards.keys.append(key)
+            shards.samples += samples
+            shards.moments = shards.moments + moments
+            shards.table += table
+        shards.photos = len(sources)
+        return shards
 
     def __len__(self) -> int:
-        return len(self.plans)
+        return len(self.keys)
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        hidden = ("plan", "scene", "settings", "cache")
-        plan = self.plans[number]
-        return self.cache.call(
-            make_shard, self.keys[number], plan, self.scene, self.settings, self.cache, ignore=hidden
-        )
+        return call_shard(self.cache, self.keys[number], None, None, None)
 
-    def make(self, jobs: int, progress: Progress) -> None:
-        """Make all that are not there, in `jobs` workers, each of which is told of one shard alone."""
-        calls = ((Shards([plan], self.scene, self.settings, self.cache),) for plan in self.plans)
-        results = self.cache.map(_touch, calls, jobs)
-        for _ in progress(results, len(self), "writing samples"):
-            pass
+    def scaling(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (D + 2,) float32 of all features, a and b."""
+        mean = self.moments[0] / self.samples
+        scale = np.sqrt(np.maximum(self.moments[1] / self.samples - mean * mean, 0))
+        scale[scale <= 1e-4 * np.maximum(np.abs(mean), 1)] = 1
+        return mean.astype(np.float32), scale.astype(np.float32)
 
     def blocks(self, order: np.random.Generator | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (X, ab) shard by shard, or shuffled: shards in random order, samples mixed within groups of them."""
@@ -125,39 +158,38 @@ class Shards:
             yield X[mixed], ab[mixed]
 
 
-def _touch(cache: Cache, shards: Shards) -> None:
-    shards.cache = cache
-    for number in range(len(shards)):
-        shards[number]
+def call_shard(cache: Cache, key: str, plan: ShardPlan | None, scene: SceneState | None, settings: Settings | None):
+    hidden = ("plan", "scene", "settings", "cache")
+    return cache.call(make_shard, key, plan, scene, settings, cache, ignore=hidden)
 
 
-def learn_scaling(keys: list[str], shards: Shards, version: int = 2) -> dict[str, np.ndarray]:
-    """Learned stage: mean and standard deviation (D + 2,) of all features, a and b, and the number of samples."""
-    count, moments = 0, np.zeros(())
-    for number in range(len(shards)):
-        shard = shards[number]
-        count, moments = count + len(shard["X"]), moments + shard["moments"]
-    mean = moments[0] / count
-    variance = np.maximum(moments[1] / count - mean * mean, 0)
-    scale = np.sqrt(variance)
-    scale[scale <= 1e-4 * np.maximum(np.abs(mean), 1)] = 1
-    return {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32), "count": np.array(count)}
+def _make(cache: Cache, plan: ShardPlan, scene: SceneState, settings: Settings):
+    """Fill the cache with one shard, in a worker; return its key, its number of samples, and its sums."""
+    key = plan.key
+    shard = call_shard(cache, key, plan, scene, settings)
+    return key, len(shard["X"]), shard["moments"], shard["table"]
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All that the training of both channels reads; `key` stands for it in the keys of epochs."""
+    """All that the training of both channels reads; `key` stands for it in the keys of epochs.
+
+    columns : how many of the leading features the network of each channel sees.
+    """
 
     training: Shards
     held_out: Shards
+    columns: dict[str, int]
     settings: Settings
     key: str
 
     @classmethod
-    def of(cls, training: Shards, held_out: Shards, settings: Settings) -> TrainingPlan:
+    def of(cls, training: Shards, held_out: Shards, scene: SceneState, settings: Settings) -> TrainingPlan:
         own = settings.to_dict()
         key = digest_of(training.keys, held_out.keys, own["training"], own["regressor"])
-        return cls(training, held_out, settings, key)
+        features = len(training.moments[0]) - 2
+        columns = {channel: columns_seen(channel, features, scene.model) for channel in CHANNELS}
+        return cls(training, held_out, columns, settings, key)
 
 
 def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: Cache, version: int = 2):
@@ -172,12 +204,12 @@ def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: C
     """
     plan.training.cache = plan.held_out.cache = cache
     if epoch == 0:
-        return _start(channel, plan, cache)
+        return _start(channel, plan)
     before = call_epoch(cache, channel, epoch - 1, plan)
     trainer = Trainer.from_state(before["trainer"])
     column = CHANNELS.index(channel)
     order = np.random.default_rng([plan.settings.training.seed, epoch])
-    repeats = _repeats(plan, cache)
+    repeats = _repeats(plan)
 
     def blocks():
         for _ in range(repeats):
@@ -216,8 +248,7 @@ def learn_confidence(
             yield X, chroma, errors(chroma, ab[::every])
 
     ridge = ErrorRidge(networks)
-    count = int(call_scaling(cache, plan.training)["count"])
-    for samples in seen(plan.training, max(1, count // CONFIDENCE_SAMPLES)):
+    for samples in seen(plan.training, max(1, plan.training.samples // CONFIDENCE_SAMPLES)):
         ridge.add(*samples)
     return ridge.calibrated(seen(plan.held_out, 1))
 
@@ -231,23 +262,18 @@ def call_epoch(cache: Cache, channel: str, epoch: int, plan: TrainingPlan) -> di
     return cache.call(train_epoch, channel, epoch, plan.key, plan, cache, ignore=("plan", "cache"))
 
 
-def call_scaling(cache: Cache, shards: Shards) -> dict[str, np.ndarray]:
-    return cache.call(learn_scaling, shards.keys, shards, ignore=("shards",))
-
-
-def _start(channel: str, plan: TrainingPlan, cache: Cache) -> dict[str, Any]:
+def _start(channel: str, plan: TrainingPlan) -> dict[str, Any]:
     training, regressor = plan.settings.training, plan.settings.regressor
-    scaling = call_scaling(cache, plan.training)
-    column = CHANNELS.index(channel)
-    seen = columns_seen(channel, len(scaling["mean"]) - 2, plan.training.scene.model)
-    x_mean, x_scale = scaling["mean"][:seen], scaling["scale"][:seen]
-    y_mean, y_scale = scaling["mean"][-2:][column], scaling["scale"][-2:][column]
+    mean, scale = plan.training.scaling()
+    column, seen = CHANNELS.index(channel), plan.columns[channel]
+    x_mean, x_scale = mean[:seen], scale[:seen]
+    y_mean, y_scale = mean[-2:][column], scale[-2:][column]
     X, _ = next(plan.training.blocks(np.random.default_rng([training.seed, 0])))
     network = Network.start(
         X[:START_SAMPLES, :seen].astype(np.float32), y_mean, y_scale,
         seed=[training.seed, column], spread=regressor.spread, x_mean=x_mean, x_scale=x_scale,
     )  # fmt: skip
-    per_epoch = -(-int(scaling["count"]) * _repeats(plan, cache) // training.batch_size)
+    per_epoch = -(-plan.training.samples * _repeats(plan) // training.batch_size)
     trainer = Trainer(
         network,
         learning_rate=training.learning_rate,
@@ -269,11 +295,10 @@ def _start(channel: str, plan: TrainingPlan, cache: Cache) -> dict[str, Any]:
     }
 
 
-def _repeats(plan: TrainingPlan, cache: Cache) -> int:
+def _repeats(plan: TrainingPlan) -> int:
     """Return how often an epoch passes over the samples: more than once where they are few."""
     training = plan.settings.training
-    count = int(call_scaling(cache, plan.training)["count"])
-    return max(1, -(-training.samples_seen // (training.epochs * count)))
+    return max(1, -(-training.samples_seen // (training.epochs * plan.training.samples)))
 
 
 def _error(network: Network, shards: Shards, column: int) -> float:
@@ -293,8 +318,8 @@ def train(plan: TrainingPlan, cache: Cache, jobs: int, progress: Progress) -> di
 
     def epochs():
         for epoch in range(plan.settings.training.epochs + 1):
-            calls = [(channel, epoch, plan) for channel in going]
-            errors = list(cache.map(_train_epoch, calls, min(jobs, len(CHANNELS))))
+            calls = [(channel, epoch) for channel in going]
+            errors = list(cache.map(_train_epoch, calls, min(jobs, len(CHANNELS)), shared=(plan,)))
             for (channel, *_), (_, stale) in zip(calls, errors, strict=True):
                 last[channel] = epoch
                 if stale >= patience:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
+from ._kernels.verify import differences
 from .checks import InputError, NoPhotosError, PhotoError
 from .color import luma
-from .files import WRITTEN, find, sha256
+from .files import WRITTEN, asked, find, nearest_path, sha256, unreadable
+from .jpegs import apart, colours
 from .manifest import NAME, Manifest
 from .opencv import cv2
 from .photos import LIMIT, Photo, opened
-from .rows import strips
+from .places import at_hand, entries, is_folder, is_remote, place, real_name, status
+from .rows import Rows, strips
 
 FLOAT_TOLERANCE = 1e-6
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -96,32 +99,49 @@ def verify(source: str | Path, target: str | Path, limit: int = LIMIT) -> Verdic
         If one of them can't be read.
     """
     with opened(source, limit=limit) as before:
-        return replace(verify_pages(before, Path(target), limit), source=Path(source))
+        return replace(verify_pages(before, place(target), limit), source=place(source))
 
 
 def verify_pages(before: list[Photo], target: Path, limit: int = LIMIT) -> Verdict:
     """Compare pages that are open with a file, as `verify` does."""
+    stored, problems = _stored(before, target, limit)  # its pages are forgotten before the file is read again
+    if problems or target.suffix.lower() not in LOSSY:
+        return Verdict(target, target, stored, None, problems)
+    return Verdict(target, target, stored, _drift(before[0].pixels, _seen(target)))
+
+
+def _stored(before: list[Photo], target: Path, limit: int) -> tuple[Drift, list[str]]:
+    """Return how far the greys that a file stores are from those of pages, and what else differs."""
     with opened(target, limit=limit) as after:
         if len(before) != len(after):
-            return Verdict(target, target, problems=[f"it has {len(after)} pages of {len(before)}"])
-        stored, seen, problems = Drift(), None, []
+            return Drift(), [f"it has {len(after)} pages of {len(before)}"]
+        stored, problems = Drift(), []
         for old, new in zip(before, after, strict=True):
             if found := _mismatch(old, new):
                 problems.append(found)
                 continue
             stored += _drift(old.pixels, new.pixels)
-    if not problems and target.suffix.lower() in LOSSY:
-        seen = _drift(before[0].pixels, _seen(target))
-    return Verdict(target, target, stored, seen, problems)
+    return stored, problems
 
 
-def _seen(path: Path) -> np.ndarray:
+def _seen(path: Path) -> Rows:
     """Return the grey codes of a JPEG's or WebP's decoded colours, whatever their profile."""
-    bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    grey = np.empty(bgr.shape[:2], np.uint8)
-    for rows in strips(bgr):
-        grey[rows] = luma(bgr[rows, :, ::-1])
-    return grey
+    with at_hand(path) as file:
+        data = file.read()
+    if parts := apart(data):
+        planes = [_decoded(part, cv2.IMREAD_GRAYSCALE) for part in parts]
+    else:
+        planes = [_decoded(data, cv2.IMREAD_COLOR)]
+
+    def grey(start: int, stop: int) -> np.ndarray:
+        rows = [plane[start:stop] for plane in planes]
+        return luma(colours(*rows) if parts else rows[0][..., ::-1])
+
+    return Rows(planes[0].shape[:2], planes[0].dtype, grey)
+
+
+def _decoded(data: bytes, flags: int) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _mismatch(old: Photo, new: Photo) -> str:
@@ -144,17 +164,21 @@ def _mismatch(old: Photo, new: Photo) -> str:
 def _drift(old: Any, new: Any) -> Drift:
     total = Drift()
     for rows in strips(old):
-        a, b = old[rows], new[rows]
-        away = np.abs(a.astype(np.float64 if a.dtype.kind == "f" else np.int32) - b)
-        changed = away > FLOAT_TOLERANCE
-        total += Drift(away.size, int(changed.sum()), float(away.max(where=changed, initial=0)), float(away.mean()))
+        a, b = np.ravel(old[rows]), np.ravel(new[rows])
+        if a.dtype.kind == "u":
+            changed, most, summed = differences(a, b)
+        else:
+            away = np.abs(a.astype(np.float64) - b)
+            off = away > FLOAT_TOLERANCE
+            changed, most, summed = off.sum(), away.max(where=off, initial=0), away.sum()
+        total += Drift(a.size, int(changed), float(most), float(summed / max(1, a.size)))
     return total
 
 
 def pairs(source: str | Path, target: str | Path) -> Iterator[tuple[Path, Path]]:
     """Yield the photos to compare: two files, or what lies in two folders under the same names.
 
-    Of a folder with a manifest, the names in that.
+    Of a folder with a manifest, the names in that. Sub-folders are searched if the results have some.
 
     Raises
     ------
@@ -163,22 +187,30 @@ def pairs(source: str | Path, target: str | Path) -> Iterator[tuple[Path, Path]]
     NoPhotosError
         If no photo in the one has a counterpart in the other.
     """
-    source, target = Path(source), Path(target)
-    if not source.is_dir() and not target.is_dir():
+    source, target = place(source), place(target)
+    folders = [asked(is_folder, path, unreadable) for path in (source, target)]
+    if not any(folders):
         yield source, target
         return
-    if not source.is_dir() or not target.is_dir():
+    if not all(folders):
+        for path in (source, target):
+            if asked(status, path, unreadable) is None:
+                raise InputError(f"no such file or folder: '{path}'{nearest_path(path)}")
         raise InputError(f"'{source}' and '{target}' are a file and a folder; wanted are two files or two folders")
-    by_source = {_same(Path(record["input"])): Path(target, name) for name, record in _recorded(target)}
-    found = 0
-    for path in find([source], recursive=True):
-        place = target / path.relative_to(source)
-        known = by_source.get(_same(path))
-        candidates = [known] if known else [place, *(place.with_suffix(end) for end in WRITTEN)]
-        candidates += [place.with_name(place.name + end) for end in (".png", ".tif")]
-        partner = next((one for one in candidates if one and one.is_file()), None)
+    by_source = {real_name(record["input"]): target / name for name, record in _recorded(target)}
+    found, results = 0, real_name(target)
+    mirrors = any(leads_on for name, leads_on in entries(target) if not name.startswith("."))
+    around = not PurePath(real_name(source)).is_relative_to(results)  # results may lie in the tree that is searched
+    for path in find([source], recursive=mirrors):
+        if around and PurePath(real_name(path)).is_relative_to(results):
+            continue
+        mirrored = target.joinpath(*path.relative_to(source).parts)
+        known = by_source.get(real_name(path))
+        candidates = [known] if known else [mirrored, *(mirrored.with_suffix(end) for end in WRITTEN)]
+        candidates += [mirrored.with_name(mirrored.name + end) for end in (".png", ".tif")]
+        partner = next((one for one in candidates if asked(_is_file, one, unreadable)), None)
         if partner is None:
-            yield path, place
+            yield path, mirrored
             continue
         found += 1
         yield path, partner
@@ -199,12 +231,12 @@ def verify_all(
     limit : int
         As in `verify`.
     """
-    recorded = {Path(folder, name): record for name, record in _recorded(folder)} if folder else {}
+    recorded = {folder / name: record for name, record in _recorded(folder)} if folder else {}
     for source, target in pairs_to_do:
-        if not target.exists():
-            yield Verdict(source, target, problems=["it is missing"])
-            continue
         try:
+            if asked(status, target, unreadable) is None:
+                yield Verdict(source, target, problems=["it is missing"])
+                continue
             verdict = verify(source, target, limit)
             record = recorded.get(target, {})
             for path, name in ((source, "input"), (target, "output")):
@@ -217,9 +249,12 @@ def verify_all(
 
 
 def _recorded(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    latest = Manifest(Path(folder, NAME)).latest()
+    if is_remote(folder):  # where there is none
+        return []
+    latest = Manifest(folder / NAME).latest()
     return [(name, record) for name, record in latest.items() if isinstance(record.get("input"), str)]
 
 
-def _same(path: Path) -> str:
-    return str(path.resolve())
+def _is_file(path: Path) -> bool:
+    found = status(path)
+    return found is not None and not found.is_folder

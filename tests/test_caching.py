@@ -17,21 +17,20 @@ from sift_colorize.checks import InputError, StorageError
 from sift_colorize.colorizer import Colorizer
 from sift_colorize.settings import Settings
 
-TINY = Settings().replaced(
-    {
-        "features": {
-            "working_size": 96,
-            "words": 16,
-            "words_from": 1,
-            "pooled_components": 8,
-            "scene_components": 4,
-            "landmarks": 16,
-            "layout_components": 4,
-            "word_classes": 3,
-        },
-        "training": {"copies": 1, "epochs": 2, "samples_seen": 4000, "samples_per_photo": 40, "batch_size": 256},
-    }
-)
+PARTS = {
+    "features": {
+        "working_size": 96,
+        "words": 16,
+        "words_from": 1,
+        "pooled_components": 8,
+        "scene_components": 4,
+        "landmarks": 16,
+        "layout_components": 4,
+        "word_classes": 3,
+    },
+    "training": {"copies": 1, "epochs": 2, "samples_seen": 4000, "samples_per_photo": 40, "batch_size": 256},
+}
+TINY = Settings().replaced(PARTS)
 PER_PHOTO = ("sample_photo", "assign_photo")
 
 
@@ -41,15 +40,6 @@ def square(x, version=1):
 
 def shout(x, version=2):
     return np.asarray(x) ** 2
-
-
-@pytest.fixture
-def photos(tmp_path, crops):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i, crop in enumerate(crops[:11]):
-        Image.fromarray(crop).save(folder / f"{i}.png")
-    return folder
 
 
 def entries(cache):
@@ -146,6 +136,16 @@ def test_a_changed_photo_is_described_anew_alone(photos, tmp_path, crops):
     again = Cache(cache.folder)
     Colorizer(TINY).fit(photos, again)
     assert again.computed["sample_photo"] == 1
+
+
+def test_photos_that_are_added_cost_their_own_features_alone(photos, tmp_path, crops):
+    Colorizer(TINY).fit(photos, Cache(tmp_path / "cache"))
+    for number in range(3):
+        Image.fromarray(crops[11][number:, number:]).save(photos / f"added{number}.png")
+    cache = Cache(tmp_path / "cache")
+    more = Colorizer(TINY).fit(photos, cache)
+    assert cache.computed["sample_photo"] == 3 and more.reference_["count"] == 13
+    assert model_bytes(more, tmp_path) == model_bytes(Colorizer(TINY).fit(photos), tmp_path)
 
 
 def test_the_name_of_a_photo_is_no_part_of_any_key(photos, tmp_path):

@@ -142,7 +142,7 @@ def test_at_the_start_it_says_the_mean_colour_and_can_learn(name):
     assert all(float(p.grad.abs().max()) > 0 for p in network.parameters() if p.ndim > 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-100, 100), st.floats(-100, 100))
 def test_the_loss_is_least_at_the_true_colour(a, b):
     ab = torch.tensor([a, b])[None, :, None, None].expand(1, 2, 4, 4)
@@ -265,7 +265,7 @@ def test_a_whole_photo_is_squeezed_and_a_piece_is_a_piece():
         assert piece[..., 0].min() >= 0 and piece[..., 0].max() <= 63 and piece[..., 1].max() <= 39
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 1000), st.booleans(), st.floats(1, 2), st.floats(0, 180), st.floats(0, 0.5),
     st.integers(1, 70), st.integers(1, 70),

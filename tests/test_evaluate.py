@@ -138,6 +138,15 @@ def test_bad_photos_are_passed_over(tmp_path):
         evaluate(model()[0], tmp_path)
 
 
+def test_grey_photos_are_no_truth(tmp_path):
+    save_photos(tmp_path, 1)
+    Image.fromarray(np.full((40, 50), 90, np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "grey_rgb.png")
+    summary, failures = evaluate(model()[0], tmp_path)
+    assert summary["photos"] == 1 and sorted(failure.path.name for failure in failures) == ["grey.png", "grey_rgb.png"]
+    assert all("is a grey photo" in failure.reason for failure in failures)
+
+
 def test_leave_one_out_is_unseen(tmp_path):
     """The model that colorizes a photo does not change with that photo's colours."""
     paths = save_photos(tmp_path / "one", 3)

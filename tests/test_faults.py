@@ -134,7 +134,8 @@ def test_a_disk_that_fills_ends_the_run_with_whole_files_alone(tmp_path, small_d
     options = Options(out=small_disk / "out", manifest=small_disk / "out" / "m.jsonl")
     outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], options, jobs))
     statuses = [outcome.status for outcome in outcomes]
-    assert statuses[0] == "done" and "failed" in statuses and statuses[-1] == "left"
+    # It has room for two results: one of the first two comes to be, whichever worker is the faster.
+    assert "done" in statuses[:2] and "failed" in statuses and statuses[-1] == "left"
     assert "no space left" in next(outcome.reason for outcome in outcomes if outcome.status == "failed")
     assert temporary(small_disk) == []
     done = [outcome for outcome in outcomes if outcome.status == "done"]

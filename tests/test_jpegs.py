@@ -5,12 +5,12 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from sift_colorize.checks import PhotoError
-from sift_colorize.jpegs import LumaCoding, with_chroma
+from sift_colorize.jpegs import LumaCoding, apart, colours, with_chroma
 from sift_colorize.opencv import cv2
 from sift_colorize.photo_writing import write
 from sift_colorize.photos import Photo, opened
@@ -93,7 +93,6 @@ def test_what_can_not_be_copied_is_not():
 WHOLE = coded(rough(24, 24, (3,)), quality=50)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_damage_is_no_crash(data):
     content = bytearray(WHOLE)
@@ -130,3 +129,63 @@ def test_a_frame_of_impossible_size_is_refused_before_memory_is_asked_for(tmp_pa
     (tmp_path / "x.jpg").write_bytes(data)
     with pytest.raises(PhotoError, match="4,290,250,000 pixels"), opened(tmp_path / "x.jpg"):
         pass
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, {"progressive": True}])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (17, 16), (61, 93)])
+def test_a_file_whose_components_stand_one_by_one_is_decoded_one_by_one(shape, options):
+    data = coded(rough(*shape), quality=80, **options)
+    whole = b"".join(with_chroma(data, (rough(*shape), rough(*shape)), CHROMA, b"\xff\xd8"))
+    planes = [np.asarray(Image.open(io.BytesIO(part))) for part in apart(whole)]
+    image = Image.open(io.BytesIO(whole))
+    image.draft("YCbCr", None)
+    np.testing.assert_array_equal(np.stack(planes, 2), np.asarray(image))
+    np.testing.assert_array_equal(colours(*planes), np.asarray(Image.open(io.BytesIO(whole)).convert("RGB")))
+    bgr = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(colours(*planes), bgr[..., ::-1])
+
+
+@pytest.mark.kernel
+def test_colours_are_those_of_the_standard():
+    values = np.array([0, 1, 64, 127, 128, 129, 200, 254, 255], np.uint8)
+    y, cb, cr = (plane.reshape(27, 27) for plane in np.meshgrid(values, values, values))
+    wanted = [
+        (y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128), y + 1.772 * (cb - 128))
+        for y, cb, cr in zip(*(plane.ravel().tolist() for plane in (y, cb, cr)), strict=True)
+    ]
+    found = colours(y, cb, cr)
+    assert found.shape == (27, 27, 3) and np.abs(found.reshape(-1, 3) - np.clip(wanted, 0, 255)).max() <= 0.51
+    np.testing.assert_array_equal(colours(y.T, cb.T, cr.T), found.transpose(1, 0, 2))
+
+
+def test_what_does_not_stand_one_by_one_is_not_taken_apart():
+    picture = rough(40, 40, (3,))
+    whole = b"".join(with_chroma(coded(picture[..., 0]), (picture[..., 1], picture[..., 2]), CHROMA, b"\xff\xd8"))
+    assert apart(whole) is not None
+    for data in (coded(picture), coded(picture[..., 0]), coded(picture, progressive=True), whole[:-900], b"", b"RIFF"):
+        assert apart(data) is None
+
+
+@pytest.mark.parametrize("marker", ["adobe", "names"])
+def test_the_red_of_a_file_that_codes_rgb_is_not_its_luma(tmp_path, marker):
+    picture = cv2.GaussianBlur(rough(64, 80, (3,)), (0, 0), 2)
+    data = coded(picture, quality=95, keep_rgb=True)
+    if marker == "names":  # as libjpeg tells it where nobody says so
+        at = data.index(b"\xff\xee")
+        data = data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
+        assert b"\x03R\x11" in data
+    path = tmp_path / "rgb.jpg"
+    path.write_bytes(data)
+    assert np.abs(np.asarray(Image.open(path), int) - picture).max() < 12
+    with opened(path) as (page,):
+        assert np.abs(np.asarray(page.pixels, int) - np.asarray(Image.fromarray(picture).convert("L"))).max() < 12
+        assert page.luma.grey is None
+
+
+def test_pillows_own_limit_is_not_asked(tmp_path, monkeypatch):
+    picture = rough(60, 70)
+    path = tmp_path / "large.jpg"
+    path.write_bytes(b"".join(with_chroma(coded(picture), (picture, picture), CHROMA, b"\xff\xd8")))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it raises at twice as many
+    with opened(path) as (page,):
+        assert np.asarray(page.pixels).shape == (60, 70)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
-from sift_colorize import files, photos
+from sift_colorize import files, photos, places
 from sift_colorize.checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError
 from sift_colorize.color import lightness, luma
 from sift_colorize.files import WRITTEN, content_digest, find, write_bytes
@@ -162,7 +162,7 @@ def test_lossless_formats_keep_every_code(tmp_path, suffix, dtype, channels, alp
     assert again.pixels.flags.c_contiguous
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), suffix=st.sampled_from([".png", ".tif"]), dtype=st.sampled_from(["uint8", "uint16"]))
 def test_any_small_array_survives(tmp_path, data, suffix, dtype):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
@@ -585,7 +585,7 @@ def test_no_permission(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     path = saved(tmp_path, "x.png", encoded(smooth(), "PNG"))
-    monkeypatch.setattr(photos, "open", refuse, raising=False)
+    monkeypatch.setattr(places, "open", refuse, raising=False)
     assert "no permission" in refusal(path)
 
 

@@ -18,7 +18,7 @@ from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from safetensors.numpy import load, save
 
-from sift_colorize import __version__, bundled, files, progress
+from sift_colorize import __version__, bundled, files, photos, pipeline, progress
 from sift_colorize.colorizer import Colorizer
 from sift_colorize.modelfile import KEY, LARGEST
 from sift_colorize.photos import read
@@ -437,15 +437,37 @@ def test_an_interruption_is_one_line(run, tmp_path, model, monkeypatch):
         assert line.startswith("interrupted") and ("goes on" in line) == again
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are others there")
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, model):
-    tiny.save_photos(tmp_path / "in", 150)
-    words = [sys.executable, "-m", "sift_colorize.pipeline", "colorize", "in", "-m", str(model), "-j", "1"]
+def colorizing(folder, model, *options):
+    """Start to colorize what is in `folder`/in; return the command, its environment and the process."""
+    words = [sys.executable, "-m", "sift_colorize.pipeline", "colorize", "in", "-m", str(model), "-j", "1", *options]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
     heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(  # a run in the background may have been told to ignore interrupts: this one heeds them
-        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
+    return words, environment, process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are others there")
+def test_a_scan_that_came_in_pieces_is_no_failure(tmp_path, model):
+    whole = tiny.save_photos(tmp_path / "in", 1)[0].read_bytes()
+    *_, process = colorizing(tmp_path, model, "--watch")
+    assert process.stdout.readline()
+    scan = tmp_path / "in" / "scan.png"
+    scan.write_bytes(whole[:100])
+    while "failed: " not in process.stderr.readline():
+        pass
+    scan.write_bytes(whole)
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "colorized 2 photos" in errors and "failed" not in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are others there")
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, model):
+    tiny.save_photos(tmp_path / "in", 150)
+    words, environment, process = colorizing(tmp_path, model)
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
@@ -514,3 +536,7 @@ def test_completion_knows_commands_and_options():
     code = "from sift_colorize.pipeline import main; main()"
     result = python("-c", code, env=os.environ | words)
     assert result.stdout.decode().split() == ["plain,--on-exists"]
+
+
+def test_the_limit_that_help_shows_is_the_one_of_the_readers():
+    assert pipeline.LIMIT == photos.LIMIT

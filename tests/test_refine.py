@@ -122,7 +122,7 @@ def test_neutral_stays_neutral(keep, dtype):
 
 
 @pytest.mark.parametrize("keep", ["grey", "lightness"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 255), st.floats(-150, 150), st.floats(-150, 150), st.floats(0, 3), st.floats(0, 1))
 def test_any_pixel_keeps_its_grey(keep, code, a, b, vivid, strength):
     for dtype in TYPES:

@@ -233,7 +233,7 @@ def test_a_row_has_the_same_bytes_in_any_company(dtype):
     assert network.predict(X[:0]).shape == (0,)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(d=st.integers(1, 40), n=st.integers(1, 20), seed=st.integers(0, 99))
 def test_start_and_predict_take_any_shape(d, n, seed):
     X = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
@@ -577,7 +577,7 @@ def test_units_of_the_target_do_not_matter():
     np.testing.assert_allclose(scaled.predict(X), 1e6 * plain.predict(X) + 3e7, rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 8), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 9))
 def test_no_group_is_split(groups, fraction, seed):
     groups = np.array(groups)

@@ -103,7 +103,7 @@ def test_histograms_against_the_twin():
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_histograms_of_any_shape_sum_to_one(rows, cols):
     words = some_words(np.random.default_rng(rows), rows, cols)
     descriptor = scene_descriptor(words, 11)
@@ -145,7 +145,7 @@ def test_context_of_a_ramp_is_exact_at_its_points():
 
 
 @pytest.mark.kernel
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 90)),
     st.integers(1, 100),
@@ -355,7 +355,7 @@ def test_what_is_usual_is_left_as_it_is_and_black_stays_black():
     np.testing.assert_allclose(lightened(np.full((20, 30), 2, np.float32)), 6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 99), st.floats(0, 100), st.floats(0, 100))
 def test_lightened_tones_stay_in_range_and_in_order(seed, one, other):
     L = np.random.default_rng(seed).uniform(min(one, other), max(one, other), (9, 7)).astype(np.float32)
@@ -376,7 +376,7 @@ def test_a_faded_print_is_restored_and_half_believed(package_photos):
         assert np.abs(restored - scale * L).mean() < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 99), st.floats(0, 100), st.floats(0, 100))
 def test_restored_tones_stay_in_range_and_in_order(seed, one, other):
     L = np.random.default_rng(seed).uniform(min(one, other), max(one, other), (9, 7)).astype(np.float32)

@@ -60,7 +60,6 @@ def test_grid_of_odd_shapes():
         Grid.make((1, 1), 8).step = 2
 
 
-@settings(deadline=None)
 @given(h=st.integers(1, 200), w=st.integers(1, 200), step=st.integers(1, 20), coarser=st.integers(1, 8))
 def test_the_nearest_point_of_a_finer_grid_is_found(h, w, step, coarser):
     coarse, fine = Grid.make((h, w), step * coarser), Grid.make((h, w), step)
@@ -125,7 +124,7 @@ def test_a_shift_by_one_step_moves_the_descriptors_by_one(axis):
 
 
 @pytest.mark.kernel
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     shape=st.sampled_from([(1, 1), (1, 9), (9, 1), (5, 3), (2, 2), (17, 12)]),
     step=st.integers(1, 9),
@@ -255,7 +254,7 @@ def assert_agrees_with_twin(L, step, sizes):
 
 
 @pytest.mark.kernel
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     L=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 100)),
     step=st.integers(1, 9),

@@ -1,14 +1,19 @@
 """`verify` proves what is kept, and finds one code that is not."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from sift_colorize._kernels.verify import differences
 from sift_colorize.batch import colorize_files
 from sift_colorize.checks import InputError, NoPhotosError
 from sift_colorize.photo_writing import write
@@ -101,6 +106,19 @@ def test_folders_by_name_by_manifest_and_by_spare_name(tmp_path):
     assert "missing" in words["photo1.jpg"] and "missing" in words["new.png"] and "unchanged" in words["deep.jpg"]
 
 
+def test_results_inside_the_tree_and_links_to_it_are_no_photos_to_prove(tmp_path):
+    tiny.save_photos(tmp_path / "in", 2)
+    tiny.save_photos(tmp_path / "in" / "sub", 1)
+    if os.name == "posix":
+        (tmp_path / "in" / "loop").symlink_to(tmp_path)
+    for name, recursive, count in (("flat", False, 2), ("deep", True, 3)):
+        out = tmp_path / "in" / name
+        list(colorize_files(tmp_path / "in", tiny.model()[0], Options(out=out, recursive=recursive)))
+        found = dict(pairs(tmp_path / "in", out))
+        assert len(found) >= count and all(path.is_file() for path in found.values())
+        shutil.rmtree(out)
+
+
 def test_what_can_not_be_compared(tmp_path):
     tiny.save_photos(tmp_path / "in", 1)
     (tmp_path / "out").mkdir()
@@ -133,3 +151,13 @@ def test_the_command_says_it_in_words_json_and_exit_code(tmp_path, monkeypatch):
     assert found["kept"] == 0 and found["photos"][0]["stored"]["changed"] > 6000
     assert run("verify", "nope.png", "red.png").exit_code == 3
     assert run("verify", "in", "red.png").exit_code == 2
+
+
+@pytest.mark.kernel
+@given(st.sampled_from([np.uint8, np.uint16]), st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_differences_of_codes_are_counted(dtype, size, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, np.iinfo(dtype).max + 1, (2, size), dtype)
+    b = np.where(rng.random(size) < 0.5, a, b)
+    away = np.abs(a.astype(int) - b)
+    assert differences(a, b) == ((away > 0).sum(), away.max(initial=0), away.sum())

@@ -15,11 +15,13 @@ import torch
 from ..base import CLASSICAL, BaseColorizer, vividness
 from ..baselines import Baselines
 from ..caching import Cache, digest_of
-from ..checks import ColorizeError, InputError, ModelError
+from ..checks import ColorizeError, InputError, ModelError, StorageError
 from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
 from ..features import resize
-from ..reference import Failure, Source, describe, sort_out, split
+from ..listing import Failure, Listing, Source, Sources, Tint
+from ..places import is_remote, place, real_name
+from ..reference import MOST_JUDGED, describe, some_paths, split
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
 from ..settings import CnnSettings, Settings
 from ..sift import Grid
@@ -75,15 +77,20 @@ class CnnColorizer(BaseColorizer):
             return super().__reduce__()
         return _loaded, self._origin, {name: value for name, value in vars(self).items() if name != "network_"}
 
-    def learn(self, sources: list[Source], cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Any) -> list[Failure]:
         """Learn from photos, which are streamed from disk, on `jobs` threads; return those passed over.
 
         Training goes on from its last checkpoint in the cache, with more `cnn.epochs` or `cnn.minutes` as well.
         If it diverges, the last good checkpoint stays.
         """
-        calls = [(source, self._seen) for source in sources]
-        results = list(progress(cache.map(_tint, calls, jobs, chunk=4), len(calls), "looking at photos"))
-        good, tints, failures = sort_out(sources, results)
+        if is_remote(cache.folder):
+            raise InputError(
+                f"a CNN keeps its checkpoints in the cache, and '{cache.folder}' is no folder on a disk; "
+                "choose one with --cache"
+            )
+        calls = ((source,) for source in sources)
+        tints = cache.map(_tint, calls, jobs, chunk=4, shared=(self._seen,))
+        good, failures = listing.seen(sources, progress(tints, len(sources), "looking at photos"))
         held_out, training = split(good, self.settings.training.held_out)
         table, colours = self._colours(training, cache)
         self.baselines_ = Baselines.from_table(table)
@@ -91,11 +98,11 @@ class CnnColorizer(BaseColorizer):
         self._origin = None
         self._train(training, held_out[:JUDGED], colours, cache, jobs, progress)
         with one_thread():
-            self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out)
-        self.reference_ = describe(training, held_out, tints)
+            self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out[:MOST_JUDGED])
+        self.reference_ = describe(training, held_out)
         if isinstance(self.network_, Koalarization):
             self.reference_["classifier"] = self.network_.embedding[0].digest
-        self.held_out_ = [source.path for source in held_out]
+        self.held_out_ = some_paths(held_out)
         return failures
 
     @property
@@ -104,7 +111,7 @@ class CnnColorizer(BaseColorizer):
         settings = self.settings
         return settings.features.working_size, settings.color.white_point, settings.training.seed
 
-    def _colours(self, training: list[Source], cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    def _colours(self, training: Sources, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
         """Return the sum of the photos' tables of chroma, and some colours of each: (n, 2) float32."""
         table, colours = np.zeros((L_CODES, ROW_CODES, 3)), []
         for source in training:
@@ -115,8 +122,8 @@ class CnnColorizer(BaseColorizer):
 
     def _train(
         self,
-        training: list[Source],
-        judges: list[Source],
+        training: Sources,
+        judges: Sources,
         colours: np.ndarray,
         cache: Cache,
         jobs: int,
@@ -178,7 +185,7 @@ class CnnColorizer(BaseColorizer):
         options = {"embedding": Embedding(embedding)} if name == "koalarization" else {}
         return build_network(name, **options)
 
-    def _calibrate(self, held_out: list[Source]) -> float:
+    def _calibrate(self, held_out: Sources) -> float:
         """Return the vividness that photos held out ask for."""
         pp = pt = tt = 0.0
         count = 0
@@ -247,7 +254,7 @@ class CnnColorizer(BaseColorizer):
     def from_parts(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
         """Return the model whose file `path` holds these; raises ModelError if they do not fit together."""
         model = super().from_parts(arrays, header, path)
-        model._origin = str(Path(path).resolve()), model.digest_
+        model._origin = real_name(place(path)), model.digest_
         return model
 
 
@@ -340,8 +347,11 @@ def _photo_colours(cache: Cache, source: Source, seen: tuple[int, str, int]) -> 
     return cache.call(photo_colours, source.path, source.digest, *seen, ignore=("path",))
 
 
-def _tint(cache: Cache, source: Source, seen: tuple[int, str, int]) -> np.ndarray | Failure:
+def _tint(cache: Cache, source: Source, seen: tuple[int, str, int]) -> Tint | Failure:
     try:
-        return _photo_colours(cache, source, seen)["tint"]
+        a, b = _photo_colours(cache, source, seen)["tint"]
+        return float(a), float(b)
+    except StorageError:
+        raise
     except ColorizeError as error:
         return Failure(source.path, str(error))
