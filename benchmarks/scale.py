@@ -397,7 +397,7 @@ def _burn(number: int) -> float:
     return float(sum(extract(L, FeatureSettings())[0].mean() for _ in range(12)))
 
 
-# --- the plan: by simulation -------------------------------------------------------------------------------------------
+# --- the plan: by simulation ------------------------------------------------------------------------------------------
 
 
 def _costs(seen: list[dict[str, Any]], photos: int) -> list[Cost]:

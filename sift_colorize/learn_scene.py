@@ -15,6 +15,7 @@ from .reference import SHARD_PHOTOS, Description, ReferenceSet, listed
 from .samples import Sampling, part_of
 from .scene import (
     HEIGHTS_AND_TONES,
+    WORD_DIMENSIONS,
     SceneModel,
     Vocabulary,
     kernel_inputs,
@@ -34,6 +35,7 @@ from .scene_sums import (
 )
 
 VOCABULARY_SAMPLES = 200_000  # descriptors at most that words are learned from
+FEWEST_DESCRIPTORS = 10  # of each photo that they are taken from
 POOLING_PHOTOS, POOLING_POINTS = 400, 24  # photos, and points of each, that principal components are learned from
 SCENE_PHOTOS = 4096  # photos and copies, at most twice as many, that components, landmarks and classes come from
 IMAGES_A_COMPONENT = 8  # photos and copies that a component of the layout's inputs needs at least
@@ -100,12 +102,20 @@ def learn_vocabulary(
     version: int = 3,
 ) -> Vocabulary:
     """Learned stage: the visual words of a set; the digest stands for its photos."""
-    count = len(photos.training)
-    share = max(10, VOCABULARY_SAMPLES // count)
-    step = max(1, -(-count * 10 // VOCABULARY_SAMPLES))
-    # Each as float32, which is a copy: a view would keep all that is known of the photo in memory.
-    descriptors = [photos.samples(source)["words"][:share].astype(np.float32) for source in photos.training[::step]]
-    return learn_words(np.concatenate(descriptors), n_words, sampling.seed)
+    step, share = descriptors_taken(len(photos.training))
+    some = photos.training[::step]
+    descriptors, count = np.empty((len(some) * share, WORD_DIMENSIONS), np.float32), 0
+    for source in some:  # what was read of one is gone before the next
+        found = photos.samples(source)["words"][:share]
+        descriptors[count : count + len(found)] = found
+        count += len(found)
+    return learn_words(descriptors[:count], n_words, sampling.seed)
+
+
+def descriptors_taken(n_photos: int) -> tuple[int, int]:
+    """Return from which photos words are learned, every how many of them, and from how many descriptors of each."""
+    share = max(FEWEST_DESCRIPTORS, VOCABULARY_SAMPLES // n_photos)
+    return max(1, -(-n_photos * share // VOCABULARY_SAMPLES)), share
 
 
 def learn_scene_model(

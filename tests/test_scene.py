@@ -22,6 +22,7 @@ from sift_colorize.features import (
     unfaded,
     working_shape,
 )
+from sift_colorize.learn_scene import FEWEST_DESCRIPTORS, VOCABULARY_SAMPLES, descriptors_taken
 from sift_colorize.scene import (
     BANDS,
     HEIGHTS,
@@ -172,6 +173,14 @@ def test_resize_keeps_the_mean_and_the_place():
     assert resize(image, (16, 24)).mean() == pytest.approx(image.mean(), abs=1e-5)
     ramp = np.repeat(np.arange(96, dtype=np.float32)[None], 64, axis=0)
     np.testing.assert_allclose(resize(ramp, (16, 24))[3], np.arange(24) * 4 + 1.5, atol=1e-4)
+
+
+@given(st.integers(1, 10**9))
+def test_descriptors_for_words_are_bounded_and_taken_from_all_over_the_set(n_photos):
+    step, share = descriptors_taken(n_photos)
+    taken = len(range(0, n_photos, step))
+    assert VOCABULARY_SAMPLES / 2 <= taken * share <= VOCABULARY_SAMPLES
+    assert step == 1 or share == FEWEST_DESCRIPTORS  # as many photos as possible
 
 
 def test_words_tell_photos_apart(package_photos):
