@@ -8,7 +8,6 @@ out, and results fetched, as many at once as there are: each message to the sche
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import pickle
@@ -17,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
@@ -29,13 +28,14 @@ from uuid import uuid4
 
 from . import __version__
 from .checks import ClusterError, InputError, WorkersError
+from .memory import keep_freed_memory
 from .progress import say
 from .threads import alone, using
 
 PATIENCE = 8.0  # s that a scheduler or a worker has to answer
 WORKERLESS = 60.0  # s that a run goes on waiting for a worker to come back
 AHEAD = 8  # tasks for each thread of the cluster that are given out at a time
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT = 64 << 20  # bytes that a worker keeps of what it frees: dask has set it to give all back at once
 LIBRARIES = ("numpy", "scikit-learn", "opencv-contrib-python", "numba", "llvmlite")  # that results depend on
 
 _turn = threading.Lock()  # a worker process may have several threads, but its pools of threads are its own
@@ -211,24 +211,11 @@ def _work(part: list[tuple], given: tuple[Callable, tuple], wanted: str, folder:
 
         raise InputError(_other_build(get_worker().address, build(), wanted))
     work, shared = given
-    _keep_freed_memory()
+    keep_freed_memory(KEPT)
     with _turn:
         if os.path.isdir(folder):
             os.chdir(folder)
         return [alone(work, (*call, *shared)) for call in part]
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Let this process keep what it frees, up to 64 MB, as it would by itself.
-
-    Dask tells glibc to give all back at once (``MALLOC_TRIM_THRESHOLD_``); the next array then has to get new pages,
-    and features take twice the time.
-    """
-    with suppress(OSError, AttributeError, TypeError):  # no glibc
-        allow = ctypes.CDLL(None).mallopt
-        allow(M_MMAP_THRESHOLD, 32 << 20)
-        allow(M_TRIM_THRESHOLD, 64 << 20)
 
 
 @cache

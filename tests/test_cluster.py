@@ -8,7 +8,6 @@ import contextlib
 import json
 import operator
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -299,30 +298,6 @@ def test_no_scheduler_no_worker_no_option(local, photos):
     assert "has no worker; start some: dask worker" in said_within_ten_seconds(*words, local.address)
     assert "wants both" in said_within_ten_seconds("fit", photos, "--backend", "dask")
     assert "wants both" in said_within_ten_seconds(*words, local.address, "--backend", "loky")
-
-
-FAULTS = """
-import resource, numpy
-from sift_colorize.cluster import _keep_freed_memory
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(40):
-        numpy.ones(1 << 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-given_back = faults()
-_keep_freed_memory()
-print(given_back, faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives freed memory back")
-def test_a_worker_keeps_the_memory_that_it_frees():
-    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": str(HERE)}  # as dask starts workers
-    apart = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
-    given_back, kept = map(int, apart.stdout.split())
-    assert kept < given_back / 4
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch):

@@ -351,7 +351,7 @@ def test_every_network_learns(name):
 
 
 def test_nan_stops_and_says_at_which_step():
-    trainer = trainer_of()
+    trainer = trainer_of(learning_rate=3e-4)
     trainer.step(*batch())
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     L, ab = batch()

@@ -20,6 +20,7 @@ from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
 from ..features import resize
 from ..listing import Failure, Listing, Source, Sources, Tint
+from ..memory import keep_freed_memory
 from ..places import is_remote, place, real_name
 from ..reference import MOST_JUDGED, describe, some_paths, split
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
@@ -136,6 +137,7 @@ class CnnColorizer(BaseColorizer):
             settings.color.white_point, settings.training.seed,
         )  # fmt: skip
         torch.set_num_threads(jobs)
+        keep_freed_memory()
         torch.manual_seed(settings.training.seed)
         self.network_ = self._new_network()
         self.network_.start(colours, photos.some(STARTED_FROM))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from .networks import ChromaNetwork
 
 OPTIMIZERS: dict[str, Any] = {
     "adadelta": torch.optim.Adadelta,
-    "adam": torch.optim.Adam,
+    "adam": partial(torch.optim.Adam, fused=True),  # one pass over the weights, and no copies of them
     "adamax": torch.optim.Adamax,
-    "adamw": torch.optim.AdamW,
+    "adamw": partial(torch.optim.AdamW, fused=True),
     "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
+    "sgd": partial(torch.optim.SGD, fused=True, momentum=0.9),
 }
 WARM_UP = 20  # steps over which the learning rate rises to its value
 LARGEST_GRADIENT = 1.0  # norm; a longer gradient is made as long as this
@@ -53,9 +54,8 @@ class CnnTrainer:
 
     def __init__(self, network: ChromaNetwork, settings: CnnSettings, device: str = "cpu"):
         self.network, self.settings, self.device = network.to(device).train(), settings, device
-        options = {"momentum": 0.9} if settings.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[settings.optimizer](
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, **options
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.best = self.averaged
