@@ -117,8 +117,10 @@ def fusion_step(batch: int, threads: int) -> Callable[[], Any] | None:
     except ImportError:
         return None
     from sift_colorize.cnn import build_network
+    from sift_colorize.memory import keep_freed_memory
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     network = build_network("fusion").train()
     optimizer = torch.optim.Adadelta(network.parameters())
     L, ab = torch.rand(batch, 1, 224, 224), torch.rand(batch, 2, 224, 224)

@@ -22,7 +22,7 @@ from ..features import resize
 from ..listing import Failure, Listing, Source, Sources, Tint
 from ..memory import keep_freed_memory
 from ..places import is_remote, place, real_name
-from ..reference import MOST_JUDGED, describe, some_paths, split
+from ..reference import describe, some_paths, split
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
 from ..settings import CnnSettings, Settings
 from ..sift import Grid
@@ -33,6 +33,7 @@ from .networks import ChromaNetwork, Koalarization, build_network, parameter_cou
 from .trainer import CnnTrainer
 
 JUDGED = 24  # photos held out at most that a training is scored on on its way
+CALIBRATED = 100  # photos held out at most that the vividness comes from
 COLOURS = 200  # of each photo, that a network's start and the bins' weights are taken from
 STARTED_FROM = 16  # photos, that a network's weights are scaled on
 SAVE_EVERY = 120.0  # s of training between checkpoints
@@ -99,7 +100,7 @@ class CnnColorizer(BaseColorizer):
         self._origin = None
         self._train(training, held_out[:JUDGED], colours, cache, jobs, progress)
         with one_thread():
-            self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out[:MOST_JUDGED])
+            self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out[:CALIBRATED])
         self.reference_ = describe(training, held_out)
         if isinstance(self.network_, Koalarization):
             self.reference_["classifier"] = self.network_.embedding[0].digest
