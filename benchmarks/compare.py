@@ -129,14 +129,15 @@ def _score(colorizer: BaseColorizer, path: Path) -> dict[str, Any]:
 
 
 def tests(race: Race) -> None:
-    """Score the last model of each on photos that nothing was chosen on."""
-    rows = []
+    """Score the last model of each on photos that nothing was chosen on; rows of others stay as they are."""
+    rows = {row["name"]: row for row in race.known().get("tests", [])}
     for name in (CLASSICAL, *race.networks):
         if race.test and race.model(name).exists():
             summary, _ = evaluate(load(race.model(name)), race.test, available_cores(), progress)
-            rows.append({"name": name, **{figure: summary[figure] for figure in FIGURES}})
+            trained = [row["minutes"] for row in race.known()["curves"] if row["name"] == name]
+            rows[name] = {"name": name, "minutes": max(trained), **{figure: summary[figure] for figure in FIGURES}}
             say(f"{name}: {summary['gain_db']:+.2f} dB")
-    race.write("tests", rows)
+    race.write("tests", list(rows.values()))
 
 
 def times(race: Race) -> None:
