@@ -70,8 +70,9 @@ class Race:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def write(self, section: str, value: Any) -> None:
-        """Put a section's results into the file."""
-        everything = {**self.known(), "machine": machine(), section: value}
+        """Put a section's results into the file, and on which machine they were measured."""
+        known = self.known()
+        everything = {**known, "machines": {**known.get("machines", {}), section: machine()}, section: value}
         self.results.mkdir(parents=True, exist_ok=True)
         text = json.dumps(everything, indent=1, ensure_ascii=False) + "\n"
         (self.results / "compare.json").write_text(text, encoding="utf-8")
@@ -101,14 +102,15 @@ def _classical(race: Race, cache: Path) -> dict[str, Any]:
     jobs = available_cores()
     colorizer = new_colorizer(load_settings("default", race.changes)).fit(race.train, Cache(cache), jobs, progress)
     minutes = (time.perf_counter() - start) / 60
-    return {"name": CLASSICAL, "minutes": round(minutes, 2), **_judged(race, CLASSICAL, colorizer)}
+    row = {"name": CLASSICAL, "minutes": round(minutes, 2), "processor": machine()["processor"]}
+    return row | _judged(race, CLASSICAL, colorizer)
 
 
 def _trained(race: Race, name: str, minutes: float) -> dict[str, Any]:
     settings = load_settings(name, [*race.changes, f"cnn.minutes={minutes}", "cnn.patience=100000"])
     colorizer = new_colorizer(settings).fit(race.train, Cache(race.cache), available_cores(), progress)
     row = {"name": name, "minutes": minutes, "steps": colorizer.steps_, "batch": settings.cnn.batch_size}
-    row |= {"trained_minutes": round(colorizer.seconds_ / 60, 2)}
+    row |= {"trained_minutes": round(colorizer.seconds_ / 60, 2), "processor": machine()["processor"]}
     row |= _judged(race, name, colorizer)
     say(f"{name}, {minutes:g} min, {row['steps']} steps: {row['gain_db']:+.2f} dB")
     return row

@@ -36,10 +36,8 @@ def draw(source: Path, target: Path) -> None:
     growth.set(xscale="log", yscale="log", xlabel="megapixels, or photos", ylabel="s")
     if grown:
         growth.legend(fontsize=8)
-    machine = found["machine"]
-    figure.suptitle(
-        f"{machine['processor']}, {machine['cores']} cores; one thread unless a row says otherwise", fontsize=9
-    )
+    machines = sorted({f"{one['processor']}, {one['cores']} cores" for one in found["machines"].values()})
+    figure.suptitle(f"{' and '.join(machines)}; one thread unless a row says otherwise", fontsize=9)
     figure.savefig(target, dpi=90)
 
 

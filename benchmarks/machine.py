@@ -125,10 +125,10 @@ def show(line: dict[str, Any]) -> None:
 
 
 def write(path: Path, sections: dict[str, list[dict[str, Any]]]) -> None:
-    """Write rows beside the machine's description; sections that are not new stay as they are in the file."""
+    """Write rows, and on which machine each section was measured; sections that are not new stay as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = (
-        [] if not path.exists() else [r for r in json.loads(path.read_text())["rows"] if r["section"] not in sections]
-    )
-    rows = kept + [{"section": section, **line} for section, lines in sections.items() for line in lines]
-    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machines": {}, "rows": []}
+    machines = {**known["machines"], **dict.fromkeys(sections, machine())}
+    rows = [line for line in known["rows"] if line["section"] not in sections]
+    rows += [{"section": section, **line} for section, lines in sections.items() for line in lines]
+    path.write_text(json.dumps({"machines": machines, "rows": rows}, indent=1) + "\n", encoding="utf-8")
