@@ -134,12 +134,13 @@ def test_a_disk_that_fills_ends_the_run_with_whole_files_alone(tmp_path, small_d
     options = Options(out=small_disk / "out", manifest=small_disk / "out" / "m.jsonl")
     outcomes = list(colorize_files(tmp_path / "in", tiny.model()[0], options, jobs))
     statuses = [outcome.status for outcome in outcomes]
-    # It has room for two results: one of the first two comes to be, whichever worker is the faster.
-    assert "done" in statuses[:2] and "failed" in statuses and statuses[-1] == "left"
+    assert (statuses[0] == "done" or jobs == 2) and "failed" in statuses and statuses[-1] == "left"
     assert "no space left" in next(outcome.reason for outcome in outcomes if outcome.status == "failed")
     assert temporary(small_disk) == []
-    done = [outcome for outcome in outcomes if outcome.status == "done"]
-    assert all(verify(outcome.source, outcome.target).is_kept() for outcome in done)
+    # What another worker was at as the run ended is left as well, and may be there; whatever is there is whole.
+    made = set((small_disk / "out").glob("*.tif"))
+    assert made >= {outcome.target for outcome in outcomes if outcome.status == "done"}
+    assert made and all(verify(tmp_path / "in" / path.name, path).is_kept() for path in made)
     # With more room the same call goes on with the rest.
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     again = [outcome.status for outcome in colorize_files(tmp_path / "in", tiny.model()[0], options, jobs)]
