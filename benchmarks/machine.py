@@ -24,15 +24,11 @@ def machine() -> dict[str, Any]:
     import cv2
     import numba
 
+    from sift_colorize.cluster import processor
     from sift_colorize.threads import available_cores
 
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
     versions = {module.__name__: module.__version__ for module in (np, numba, cv2)}
-    return {"processor": processor, "cores": available_cores(), "python": platform.python_version(), **versions}
+    return {"processor": processor(), "cores": available_cores(), "python": platform.python_version(), **versions}
 
 
 def compare(ours: Call, peer: Call, repeats: int, budget: float = 30.0) -> dict[str, float]:

@@ -230,12 +230,17 @@ def build() -> str:
 
 def _facts() -> dict[str, str]:
     """Return what results depend on."""
-    processor = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
     libraries = {name: version(name) for name in LIBRARIES}
-    return {"sift_colorize": build(), "python": platform.python_version(), **libraries, "processor": processor}
+    return {"sift_colorize": build(), "python": platform.python_version(), **libraries, "processor": processor()}
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    otherwise = platform.processor() or platform.machine()
+    if not Path("/proc/cpuinfo").exists():
+        return otherwise
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), otherwise)
 
 
 def _other_build(worker: str, there: str, here: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
 LARGEST = 32 << 20  # bytes; the most that glibc takes for M_MMAP_THRESHOLD
 ALL = (1 << 31) - 1  # bytes; the most that mallopt takes
 
 
+@cache
 def keep_freed_memory(most: int = ALL) -> None:
     """Let this process keep what it frees, up to `most` bytes: the arrays of the next step then need no new pages.
 

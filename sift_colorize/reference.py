@@ -145,8 +145,13 @@ def budgeted(n_photos: int, settings: Settings) -> tuple[int, Sampling]:
 
 def _tint(cache: Cache, source: Source, description: Description) -> Tint | Failure:
     """Fill the cache with a photo's samples, in a worker; return its mean chroma."""
+    return tint_of(source, lambda: description.samples(cache, source))
+
+
+def tint_of(source: Source, look: Callable[[], dict[str, np.ndarray]]) -> Tint | Failure:
+    """Return the tint that a look at a photo gives, or why it gives none."""
     try:
-        a, b = description.samples(cache, source)["tint"]
+        a, b = look()["tint"]
         return float(a), float(b)
     except StorageError:  # the cache's fault, not the photo's
         raise

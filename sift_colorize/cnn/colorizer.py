@@ -15,14 +15,14 @@ import torch
 from ..base import CLASSICAL, BaseColorizer, vividness
 from ..baselines import Baselines
 from ..caching import Cache, digest_of
-from ..checks import ColorizeError, InputError, ModelError, StorageError
+from ..checks import InputError, ModelError
 from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
 from ..features import resize
 from ..listing import Failure, Listing, Source, Sources, Tint
 from ..memory import keep_freed_memory
 from ..places import is_remote, place, real_name
-from ..reference import describe, some_paths, split
+from ..reference import describe, some_paths, split, tint_of
 from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
 from ..settings import CnnSettings, Settings
 from ..sift import Grid
@@ -351,10 +351,4 @@ def _photo_colours(cache: Cache, source: Source, seen: tuple[int, str, int]) -> 
 
 
 def _tint(cache: Cache, source: Source, seen: tuple[int, str, int]) -> Tint | Failure:
-    try:
-        a, b = _photo_colours(cache, source, seen)["tint"]
-        return float(a), float(b)
-    except StorageError:
-        raise
-    except ColorizeError as error:
-        return Failure(source.path, str(error))
+    return tint_of(source, lambda: _photo_colours(cache, source, seen))
