@@ -99,8 +99,10 @@ def cnn(name: str, size: int) -> Callable[[], Any] | None:
     except ImportError:
         return None
     from sift_colorize.cnn import build_network
+    from sift_colorize.memory import keep_freed_memory
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     network, picture = build_network(name).eval(), torch.rand(1, 1, size, size)
 
     def call():

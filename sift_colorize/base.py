@@ -89,7 +89,8 @@ class BaseColorizer:
         cache : Cache, optional
             Where the stages' results are kept, so that a second run does no work twice; without it, nowhere.
         jobs : int
-            Worker processes. The result does not depend on it.
+            Worker processes. The result does not depend on it; only a CNN is trained on so many threads, which add up
+            in another order.
         progress : callable
             ``progress(iterable, total, label)`` gives the iterable back and shows how far it is.
         recursive : bool

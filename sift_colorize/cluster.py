@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice, takewhile
 from pathlib import Path
@@ -230,8 +230,15 @@ def build() -> str:
 
 def _facts() -> dict[str, str]:
     """Return what results depend on."""
-    libraries = {name: version(name) for name in LIBRARIES}
+    libraries = {name: _version(name) for name in LIBRARIES}
     return {"sift_colorize": build(), "python": platform.python_version(), **libraries, "processor": processor()}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # OpenCV without windows is the same to us
+        return version(f"{name}-headless")
 
 
 def processor() -> str:

@@ -285,7 +285,8 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def table(summary: dict[str, Any]) -> str:
     """Return the figures of `evaluate` as a table in plain text."""
-    lines = ["{:<22}".format(f"{summary['photos']} photos") + "".join(f"{title:>11}" for _, title, _ in COLUMNS)]
+    count = f"{summary['photos']} photo{'s' if summary['photos'] != 1 else ''}"
+    lines = [f"{count:<22}" + "".join(f"{title:>11}" for _, title, _ in COLUMNS)]
     for keep, figures in (("lightness", summary), ("grey", summary["grey"])):
         lines.append(f"{'model, keep ' + keep:<22}" + "".join(f"{show(figures[key]):>11}" for key, _, show in COLUMNS))
         if figures["intervals"]:

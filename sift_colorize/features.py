@@ -43,11 +43,14 @@ def coarsening(shape: tuple[int, ...], working_size: int) -> int:
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize (H, W) or (H, W, C) to `shape` (h, w): area averaging where it shrinks, linear where it grows."""
-    if image.shape[:2] == tuple(shape):
+    height, width = image.shape[:2]
+    if (height, width) == tuple(shape):
         return image
-    # OpenCV's area mode needs both sides to shrink; a side of one pixel may stay as it is.
-    shrinks = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
-    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    smaller = min(shape[0], height), min(shape[1], width)
+    if smaller not in ((height, width), tuple(shape)):  # one side shrinks, one grows: OpenCV would average neither
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    way = cv2.INTER_AREA if smaller == tuple(shape) else cv2.INTER_LINEAR
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=way)
 
 
 def lightness_at_work(grey: Picture, working_size: int, table: np.ndarray | None = None) -> np.ndarray:

@@ -39,8 +39,8 @@ RAW_SUFFIXES = (
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef",
     ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
-EXTRAS = {"pillow_heif": (".heic", ".heif", ".hif", ".avif"), "rawpy": RAW_SUFFIXES}  # read if the package is there
-SUFFIXES = WRITTEN + tuple(end for package, ends in EXTRAS.items() if find_spec(package) for end in ends)
+EXTRAS = {"pillow_heif": (".heic", ".heif", ".hif"), "rawpy": RAW_SUFFIXES}  # read if the package is there
+SUFFIXES = (*WRITTEN, ".avif", *(end for package, ends in EXTRAS.items() if find_spec(package) for end in ends))
 T = TypeVar("T")
 PLACE = "choose another place with -o"
 _HOST = hashlib.blake2b(platform.node().encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from .checks import InputError, PhotoError
 from .color import luma
@@ -44,11 +44,12 @@ WANTED = "wanted is a PNG, JPEG, TIFF, WebP, BMP or JPEG 2000 photo"
 LIMIT = 178_956_970  # pixels, Pillow's limit against decompression bombs
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JP2_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *TIFF_MAGIC, *JP2_MAGIC)
 PNG_END = b"IEND\xaeB`\x82"
 # Only these: others of Pillow's readers call outside programs.
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "AVIF")
 MODES = {
     "1": "black and white", "L": "grey", "LA": "grey with alpha", "La": "grey with alpha", "P": "palette",
     "PA": "palette with alpha", "RGB": "colour", "RGBX": "colour", "RGBA": "colour with alpha",
@@ -98,7 +99,7 @@ def read(path, as_grey: bool = False, limit: int = LIMIT) -> Photo:
     Parameters
     ----------
     path : str, Path or UPath
-        PNG, JPEG, TIFF, WebP, BMP, JPEG 2000 (or GIF), recognised by content; HEIF, AVIF and camera raw with the
+        PNG, JPEG, TIFF, WebP, BMP, JPEG 2000, AVIF (or GIF), recognised by content; HEIF and camera raw with the
         extra `formats`.
     as_grey : bool
         Give the grey codes that are in the file: what `Photo.grey` says, in less time and memory. Of a JPEG they are
@@ -204,15 +205,19 @@ class _Teller:
 
 
 def _pages(file: BinaryIO, path: Path, as_grey: bool, told: _Teller, stack: ExitStack) -> list[Photo]:
-    head = file.read(16)
+    head = file.read(64)
     file.seek(0)
     if not head:
         raise _RefusedError(f"is empty (zero bytes); {WANTED}")
     if path.suffix.lower() in RAW_SUFFIXES:
         return [_raw(file, told, as_grey)]
-    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+    brands = _brands(head)
+    is_avif = bool(brands & AVIF_BRANDS)
+    if brands & HEIF_BRANDS and not is_avif:
         return [_heif(file.read(), told, as_grey)]
-    if not head.startswith(MAGIC):
+    if is_avif and not features.check("avif"):
+        raise _RefusedError(f"is AVIF, which the Pillow that is installed here does not read; {WANTED}")
+    if not (head.startswith(MAGIC) or is_avif):
         raise _RefusedError(f"is no photo of a known kind; {WANTED}")
     if head.startswith(TIFF_MAGIC):
         return _tiff(file, told, as_grey, stack)
@@ -231,6 +236,14 @@ def _pages(file: BinaryIO, path: Path, as_grey: bool, told: _Teller, stack: Exit
     photo = _with_pillow(image, as_grey, data)
     frames = getattr(image, "n_frames", 1)
     return [replace(photo, source=f"{photo.source}, the first of {frames} pages") if frames > 1 else photo]
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Return what a file of the HEIF family says that it is compatible with (ISO/IEC 14496-12, 4.3)."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[start : start + 4] for start in (8, *range(16, end, 4))}
 
 
 def _open(data: bytes, told: _Teller) -> Image.Image:
@@ -256,7 +269,7 @@ def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: byt
     kind = "JPEG" if image.format == "MPO" else image.format
     notes = [str(kind), MODES[image.mode], "8 bit"]
     coding = parts = None
-    lossless = kind != "JPEG" and not (kind == "WEBP" and b"VP8 " in data[:4096])
+    lossless = kind not in ("JPEG", "AVIF") and not (kind == "WEBP" and b"VP8 " in data[:4096])
     curve = _curve(image.info.get("icc_profile"), image.mode)
     if kind == "JPEG" and image.mode in ("L", "RGB"):
         tables = getattr(image, "quantization", {})
@@ -529,7 +542,7 @@ def _heif(data: bytes, told: _Teller, as_grey: bool) -> Photo:
     try:
         import pillow_heif
     except ImportError:
-        raise _RefusedError(f"is HEIF or AVIF, which wants pillow-heif; {EXTRA}") from None
+        raise _RefusedError(f"is HEIF, which wants pillow-heif; {EXTRA}") from None
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
     told.check_size(*heif.size)
     array = np.asarray(heif)

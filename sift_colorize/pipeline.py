@@ -119,7 +119,8 @@ def _engine(backend: str | None, scheduler: str | None) -> Any:
     no_args_is_help=False,
     invoke_without_command=True,
     epilog="Exit codes: 0 done; 1 internal error; 2 wrong use (options, paths, settings, model); 3 some files failed, "
-    "or a result, the model or the cache could not be written; 4 no photo found; 130 interrupted.",
+    "or differ (verify), a result, the model or the cache could not be written, or a worker or the cluster was lost; "
+    "4 no photo found; 130 interrupted.",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=show_version, help="Show the version."
@@ -196,6 +197,7 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
         origin = "" if photos else " that come inside scikit-image and scikit-learn"
         say(f"learning from {count} photo{'s' if count > 1 else ''}{origin}; work is kept in {cache.folder}")
     colorizer = new_colorizer(settings).fit(listing, cache, jobs, show)
+    colorizer.save(out)  # what was learned is safe; the scores follow
     colorizer.scores_, triples = _assess(colorizer, listing, cache, jobs, show)
     colorizer.save(out)
     if triples:
@@ -312,7 +314,7 @@ def _print_table(scores: dict[str, Any]) -> None:
     help="What to do where a result is there already.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be written where.")
-@click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of JPEG and WebP; without it, 95.")
+@click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of JPEG and WebP; without it 95, and greys with the least loss. A JPEG's own luma is kept anyway.")
 @click.option("--no-mark", is_flag=True, help="Do not say in the metadata that the colours are predicted.")
 @click.option("--confidence", is_flag=True, help="Write NAME.confidence.png too: expected error, 100 codes a Lab unit.")
 @click.option("--manifest", metavar="FILE", help="A line of JSON for each photo; without it, manifest.jsonl in OUT.")
@@ -469,9 +471,9 @@ def explain(photo, model, out, as_json) -> int:
 def info(file, as_json) -> int:
     """Tell what FILE is: a model, or a photo. Without it, tell of the model that `colorize` would take here.
 
-    Of a model: the settings that differ from the default, the number of features, the photos that it learned from, its
-    vividness, its scores, and the digest of the file. Of a photo: size, depth, and whether it is grey, tinted
-    or in colour, and how it will be read.
+    Of a model: the settings that differ from the default, the number of features, how many photos it learned from and
+    a digest of them, its vividness, its scores, and the digest of the file. Of a photo: size, depth, whether it is grey,
+    tinted or in colour, and how it will be read.
 
     \b
     Examples:

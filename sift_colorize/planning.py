@@ -28,9 +28,9 @@ class Options:
     out : a file if it has a suffix and there is one photo, else a folder; on a disk or as a URL.
     recursive : whether sub-folders are searched as well; their tree is mirrored in `out`.
     suffix : put behind each name, before the dot.
-    format : "png", "jpg", "tif" or "webp"; without it each photo keeps its own.
+    format : "png", "jpg", "tif", "webp" or "jp2"; without it each photo keeps its own.
     on_exists : "skip", "overwrite", "rename" (name_2) or "fail", if a result is there already.
-    quality : 1…100, of JPEG and WebP; without it 95, and a photo that was stored without loss stays so.
+    quality : 1…100, of JPEG and WebP; without it 95, JPEG's luma with the least loss, and WebP without loss if the photo was.
     max_pixels : more are refused.
     mark : whether metadata say that the colours are predicted, by which software and model.
     confidence : whether a map of the expected error is written beside each result.

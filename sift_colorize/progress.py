@@ -16,7 +16,8 @@ def progress(iterable: Iterable, total: int, label: str) -> Iterator[Any]:
     Parameters
     ----------
     iterable : iterable
-        What is yielded passes through unchanged. Of a dict (channel: error on photos held out) the values are shown.
+        What is yielded passes through unchanged. Of a dict the figures are shown; its `total` is a better guess of how
+        many items there will be.
     total : int
         How many items there will be, at most.
     label : str
@@ -31,6 +32,7 @@ def progress(iterable: Iterable, total: int, label: str) -> Iterator[Any]:
         for item in iterable:
             if isinstance(item, dict):
                 bar.set_postfix_str(_figures(item), refresh=False)
+                bar.total = item.get("total", bar.total)
             bar.update()
             yield item
 
@@ -49,9 +51,11 @@ def say(line: str, to: TextIO | None = None) -> None:
     stream.flush()
 
 
-def _figures(errors: dict[str, Any]) -> str:
-    known = {name: value for name, value in errors.items() if isinstance(value, float) and math.isfinite(value)}
-    return "error " + " ".join(f"{name} {value:.1f}" for name, value in known.items()) if known else ""
+def _figures(item: dict[str, Any]) -> str:
+    known = {name: value for name, value in item.items() if isinstance(value, float) and math.isfinite(value)}
+    return " ".join(
+        f"{name} {value:.1f}" if abs(value) >= 10 else f"{name} {value:.3g}" for name, value in known.items()
+    )
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

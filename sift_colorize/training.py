@@ -324,7 +324,7 @@ def train(plan: TrainingPlan, cache: Cache, jobs: int, progress: Progress) -> di
                 last[channel] = epoch
                 if stale >= patience:
                     going.remove(channel)
-            yield {channel: error for (channel, *_), (error, _) in zip(calls, errors, strict=True)}
+            yield {f"error {channel}": error for (channel, *_), (error, _) in zip(calls, errors, strict=True)}
             if not going:
                 return
 

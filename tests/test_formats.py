@@ -20,9 +20,10 @@ from sift_colorize.verify import verify
 DOCS = Path(__file__).parents[1] / "docs" / "formats.md"
 SUFFIXES = {
     "JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "WebP": ".webp", "BMP": ".bmp", "JPEG 2000": ".jp2",
-    "HEIF": ".heic", "raw": ".dng",
+    "AVIF": ".avif", "HEIF": ".heic", "raw": ".dng",
 }  # fmt: skip
-LOSSY = (".jpg", ".heic")
+LOSSY = (".jpg", ".avif", ".heic")
+READ_ALONE = (".avif", ".heic", ".dng")  # results are PNGs
 MAGICK = shutil.which("magick") or shutil.which("convert")
 EXIFTOOL = shutil.which("exiftool")
 
@@ -167,7 +168,7 @@ def test_the_table(tmp_path, source, row, name, cell):
         return
     path = made(tmp_path, source, row, suffix)
     target = colorized(path, tmp_path)
-    assert target.suffix == (".png" if suffix in (".heic", ".dng") else suffix)
+    assert target.suffix == (".png" if suffix in READ_ALONE else suffix)
     with opened(path) as pages, opened(target) as results:
         before, after = pages[0], results[0]
         assert len(pages) == len(results) == (2 if row == "several pages" else 1)
@@ -199,12 +200,12 @@ def assert_same_codes(path, target, row, suffix):
     before, after = samples(path, depth), samples(target, depth)
     luma = [0.299, 0.587, 0.114]
     away = np.abs(before @ luma - after @ luma)
-    if suffix == ".heic":  # another decoder of lossy colours
+    if suffix in (".avif", ".heic"):  # another decoder of lossy colours
         assert away.mean() < 3
     else:
         # Codes of the luma, before it is rounded; palettes of TIFF have 16 bit.
         assert away.max() < (4 if suffix in LOSSY else 2 if row == "palette" else 1.01)
-    if row.startswith("grey") and suffix != ".heic":
+    if row.startswith("grey") and suffix not in (".avif", ".heic"):
         assert np.ptp(after, axis=1).max() > 0 == np.ptp(before, axis=1).max()
 
 

@@ -387,7 +387,7 @@ def test_evaluate_prints_a_table_or_one_json_object(run, tmp_path, model, fresh_
         "grey", "train_mean", "mean_given_L", "mean_given_L_row"
     }  # fmt: skip
     result = run("evaluate", paths[3], "-m", model)
-    assert result.exit_code == 0 and result.stderr == "" and result.stdout.startswith("1 photos")
+    assert result.exit_code == 0 and result.stderr == "" and result.stdout.startswith("1 photo  ")
 
 
 def test_info_of_a_model(run, model):
@@ -500,7 +500,7 @@ class Terminal:
 
 
 def test_progress_shows_errors_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
-    items = [{"a": 105.42, "b": 331.18}, {"a": float("nan"), "b": 2.0}]
+    items = [{"error a": 105.42, "error b": 331.18}, {"loss": 0.00312, "dB": float("nan"), "total": 3}]
     assert list(progress.progress(items, 2, "training a and b")) == items
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -509,7 +509,8 @@ def test_progress_shows_errors_on_a_terminal_and_nothing_elsewhere(monkeypatch, 
         assert item in items
         time.sleep(0.11)  # tqdm shows no more often
     shown = sys.stderr.text
-    assert "training a and b" in shown and "a 105.4 b 331.2" in shown and "2/2" in shown and "nan" not in shown
+    assert "training a and b" in shown and "error a 105.4 error b 331.2" in shown and "1/2" in shown
+    assert "loss 0.00312" in shown and "2/3" in shown and "nan" not in shown
     assert shown.count("a line\n") == 2
 
 

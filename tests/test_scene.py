@@ -167,6 +167,17 @@ def test_lightness_at_working_size_of_floats():
     np.testing.assert_allclose(lightness_at_work(grey, 40), resize(lightness(grey), (30, 40)), atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(32, 80), (80, 32), (32, 40), (40, 40), (40, 80)])
+def test_a_side_that_shrinks_is_averaged_whatever_the_other_does(shape):
+    """Stripes of one pixel become grey; what has no structure along one side gets none."""
+    stripes = np.full((64, 64), 50, np.float32)
+    stripes[::2] += 40
+    if shape[0] == 32:
+        np.testing.assert_allclose(resize(stripes, shape), 70, atol=1e-3)
+    assert np.ptp(resize(stripes, shape), axis=1).max() < 1e-3
+    assert np.ptp(resize(np.ascontiguousarray(stripes.T), shape[::-1]), axis=0).max() < 1e-3
+
+
 def test_resize_keeps_the_mean_and_the_place():
     rng = np.random.default_rng(0)
     image = rng.random((64, 96), np.float32)

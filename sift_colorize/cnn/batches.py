@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..checks import PhotoError
+from ..features import resize
 from ..opencv import cv2
 from ..samples import load_lab
 from ..settings import CnnSettings
@@ -61,9 +62,9 @@ class Photos(Dataset):
             yield batch
 
     def some(self, count: int) -> torch.Tensor:
-        """Return the lightness of the first squares that training will see: (count or fewer, 1, size, size)."""
+        """Return the lightness of the first squares that training will see: (count, 1, size, size)."""
         items = [item for batch in self.batches(0, -(-count // self.settings.batch_size)) for item in batch]
-        return torch.from_numpy(np.stack([self[item][0] for item in items[: min(count, len(self))]]))
+        return torch.from_numpy(np.stack([self[item][0] for item in items[:count]]))
 
     def stream(self, first: int, last: int, loaders: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of steps first … last − 1: (N, 1, size, size) and (N, 2, size, size).
@@ -89,21 +90,24 @@ class Photos(Dataset):
 def cut(lab: np.ndarray, settings: CnnSettings, rng: np.random.Generator) -> np.ndarray:
     """Return a square (size, size, C) of a picture (h, w, C), float32: cut out or squeezed, zoomed, turned, mirrored.
 
-    What lies beyond the edge is mirrored at it.
+    Where it shrinks it is averaged over areas first, as photos are that a network is to colorize. What lies beyond the
+    edge is mirrored at it.
     """
-    height, width = lab.shape[:2]
     side = settings.size
     scale = np.exp(rng.uniform(-1, 1) * np.log(settings.zoom))
     turn = np.deg2rad(rng.uniform(-1, 1) * settings.rotation)
     moved = rng.uniform(-1, 1, 2)
     mirrored = settings.flip and rng.random() < 0.5
+    height, width = lab.shape[:2]
+    wanted = scale * (np.array([side, side]) if settings.whole else np.array([height, width]))
+    lab = resize(lab, (min(height, max(1, round(wanted[0]))), min(width, max(1, round(wanted[1])))))
+    height, width = lab.shape[:2]
+    down, across = wanted / (height, width)
     if settings.whole:
-        across, down = scale * side / width, scale * side / height
-        middle = np.array([width, height]) / 2 + moved * settings.shift * (width, height)
+        room = settings.shift * np.array([width, height])
     else:
-        across = down = scale
-        room = np.maximum(np.array([width, height]) - side / scale, 0) / 2
-        middle = np.array([width, height]) / 2 + moved * room
+        room = np.maximum(np.array([width, height]) - side / np.array([across, down]), 0) / 2
+    middle = np.array([width, height]) / 2 + moved * room
     cos, sin = np.cos(turn), np.sin(turn)
     matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([across * (-1 if mirrored else 1), down])
     # Pixel centres lie at + 0.5: the middle of the photo's part comes to the middle of the square.

@@ -18,7 +18,8 @@ from ..caching import Cache, digest_of
 from ..checks import InputError, ModelError
 from ..color import rgb_to_lab
 from ..evaluate import protocol_photo, score_photo
-from ..features import resize
+from ..features import resize, working_shape
+from ..files import sweep
 from ..listing import Failure, Listing, Source, Sources, Tint
 from ..memory import keep_freed_memory
 from ..places import is_remote, place, real_name
@@ -38,6 +39,7 @@ COLOURS = 200  # of each photo, that a network's start and the bins' weights are
 STARTED_FROM = 16  # photos, that a network's weights are scaled on
 SAVE_EVERY = 120.0  # s of training between checkpoints
 SHOWN = 20  # steps whose mean loss is shown
+PASSING = ("device", "epochs", "minutes", "patience")  # settings with which a training goes on, changed or not
 
 
 class CnnColorizer(BaseColorizer):
@@ -102,8 +104,8 @@ class CnnColorizer(BaseColorizer):
         with one_thread():
             self.vivid_ = self.settings.refinement.vivid or self._calibrate(held_out[:CALIBRATED])
         self.reference_ = describe(training, held_out)
-        if isinstance(self.network_, Koalarization):
-            self.reference_["classifier"] = self.network_.embedding[0].digest
+        if classifier := self._classifier():
+            self.reference_["classifier"] = classifier
         self.held_out_ = some_paths(held_out)
         return failures
 
@@ -141,11 +143,13 @@ class CnnColorizer(BaseColorizer):
         keep_freed_memory()
         torch.manual_seed(settings.training.seed)
         self.network_ = self._new_network()
-        self.network_.start(colours, photos.some(STARTED_FROM))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        trainer = CnnTrainer(self.network_, settings.cnn, device)
-        digest = digest_of(settings.cnn.network, _lasting(settings), [source.digest for source in training])
+        photo_digests = [source.digest for source in training]
+        digest = digest_of(settings.cnn.network, _lasting(settings, self._classifier()), photo_digests)
         checkpoint = cache.folder / "cnn" / f"{settings.cnn.network}-{digest[:16]}.safetensors"
+        sweep([checkpoint.parent])
+        if not checkpoint.exists():
+            self.network_.start(colours, photos.some(STARTED_FROM))
+        trainer = CnnTrainer(self.network_, settings.cnn)
         if checkpoint.exists():
             trainer.restore(checkpoint, settings.cnn.network)
         judge = self._judge([protocol_photo(source.path) for source in judges], jobs) if judges else None
@@ -183,10 +187,15 @@ class CnnColorizer(BaseColorizer):
         other.network_ = self._new_network()
         return other
 
-    def _new_network(self) -> ChromaNetwork:
+    def _new_network(self, classifier: str | None = None) -> ChromaNetwork:
+        """Return an untrained network, looking through the classifier of a digest if that is given."""
         name, embedding = self.settings.cnn.network, self.settings.cnn.embedding
-        options = {"embedding": Embedding(embedding)} if name == "koalarization" else {}
+        options = {"embedding": Embedding(embedding, classifier)} if name == "koalarization" else {}
         return build_network(name, **options)
+
+    def _classifier(self) -> str:
+        """Return the digest of the classifier that the network looks through, "" if it looks through none."""
+        return self.network_.embedding[0].digest if isinstance(self.network_, Koalarization) else ""
 
     def _calibrate(self, held_out: Sources) -> float:
         """Return the vividness that photos held out ask for."""
@@ -194,8 +203,9 @@ class CnnColorizer(BaseColorizer):
         count = 0
         for source in held_out:
             truth = protocol_photo(source.path)
-            lab = resize(rgb_to_lab(truth, self.settings.color.white_point), self._shape(truth.shape[:2]))
-            p = self._chroma(np.ascontiguousarray(lab[..., 0])).astype(np.float64)
+            shape = working_shape(truth.shape, self.settings.features.working_size)
+            lab = resize(rgb_to_lab(truth, self.settings.color.white_point), shape)
+            p = self.predict(np.ascontiguousarray(lab[..., 0]))[0].astype(np.float64)
             t = lab[..., 1:].astype(np.float64)
             pp, pt, tt = pp + (p * p).mean(), pt + (p * t).mean(), tt + (t * t).mean()
             count += 1
@@ -232,19 +242,18 @@ class CnnColorizer(BaseColorizer):
         """Raise ModelError: a CNN does not know its errors."""
         raise ModelError("a CNN does not know its errors; wanted is a classical model, of `fit` without --with")
 
+    def save(self, path: str | Path) -> None:
+        """Write the model file, whole or not at all; raises StorageError."""
+        super().save(path)
+        self._origin = real_name(place(path)), self.digest_
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the weights by name, float16."""
         return {f"network.{name}": value.half().numpy() for name, value in self.network_.state_dict().items()}
 
     def take_arrays(self, parts: dict[str, dict[str, np.ndarray]]) -> None:
         """Take what `to_arrays` gave."""
-        self.network_ = self._new_network()
-        classifier = self.reference_.get("classifier")
-        if isinstance(self.network_, Koalarization) and classifier != self.network_.embedding[0].digest:
-            raise ModelError(
-                f"it looks through the classifier with digest {classifier}; '{self.settings.cnn.embedding}' "
-                f"has {self.network_.embedding[0].digest}"
-            )
+        self.network_ = self._new_network(str(self.reference_.get("classifier")))
         try:
             self._take({name: torch.from_numpy(array) for name, array in parts["network"].items()})
         except RuntimeError as error:
@@ -269,10 +278,11 @@ def _loaded(path: str, digest: str) -> CnnColorizer:
     return model
 
 
-def _lasting(settings: Settings) -> dict[str, Any]:
-    """Return the settings that a training depends on: all but for how long it runs."""
+def _lasting(settings: Settings, classifier: str) -> dict[str, Any]:
+    """Return the settings that a training depends on: all but where, and for how long, it runs."""
     sections = settings.to_dict()
-    cnn = {key: value for key, value in sections["cnn"].items() if key not in ("epochs", "minutes", "patience")}
+    cnn = {key: value for key, value in sections["cnn"].items() if key not in PASSING}
+    cnn["embedding"] = classifier  # wherever it lies
     working_size, seed = settings.features.working_size, settings.training.seed
     return {"color": sections["color"], "cnn": cnn, "working_size": working_size, "seed": seed}
 
@@ -285,11 +295,15 @@ def _steps(
     settings: CnnSettings,
     checkpoint: Path,
     jobs: int,
-) -> Iterator[dict[str, float]]:
-    """Train up to step `last`, and give loss and gain after each step; write checkpoints on the way and at the end."""
+) -> Iterator[dict[str, Any]]:
+    """Train up to step `last`; after each give loss, gain, and how many this run may take.
+
+    Checkpoints are written on the way and at the end.
+    """
     losses: deque[float] = deque(maxlen=SHOWN)
     record = trainer.record
-    saved = trainer.seconds
+    first, begun = trainer.steps, trainer.seconds
+    saved = begun
 
     def ended() -> bool:
         return bool(_end(trainer, settings, last))
@@ -300,7 +314,10 @@ def _steps(
     for lightness, ab in photos.stream(trainer.steps, last, jobs - 1):
         losses.append(trainer.step(lightness, ab))
         trainer.seconds += time.perf_counter() - start  # with the wait for photos, without what follows
-        shown = {"loss": float(np.mean(losses))}
+        shown = {
+            "loss": float(np.mean(losses)),
+            "total": min(last, _steps_in_all(trainer, settings, first, begun)) - first,
+        }
         if judge and (trainer.steps % settings.check_every == 0 or ended()):
             record["gain"] = judge(trainer)
             if record["gain"] > record.get("best", -np.inf):
@@ -317,6 +334,12 @@ def _steps(
         if ended():
             return
         start = time.perf_counter()
+
+
+def _steps_in_all(trainer: CnnTrainer, settings: CnnSettings, first: int, begun: float) -> int:
+    """Return at which step the minutes will be over, as fast as it went since step `first`, `begun` s of training."""
+    seconds_a_step = (trainer.seconds - begun) / (trainer.steps - first)
+    return trainer.steps + max(0, round((60 * settings.minutes - trainer.seconds) / seconds_a_step))
 
 
 def _end(trainer: CnnTrainer, settings: CnnSettings, last: int) -> str:

