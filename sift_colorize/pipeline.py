@@ -314,7 +314,10 @@ def _print_table(scores: dict[str, Any]) -> None:
     help="What to do where a result is there already.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be written where.")
-@click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of JPEG and WebP; without it 95, and greys with the least loss. A JPEG's own luma is kept anyway.")
+@click.option(
+    "--quality", type=click.IntRange(1, 100), metavar="N",
+    help="Of JPEG and WebP; without it 95, greys with the least loss. A JPEG's own luma is kept anyway.",
+)  # fmt: skip
 @click.option("--no-mark", is_flag=True, help="Do not say in the metadata that the colours are predicted.")
 @click.option("--confidence", is_flag=True, help="Write NAME.confidence.png too: expected error, 100 codes a Lab unit.")
 @click.option("--manifest", metavar="FILE", help="A line of JSON for each photo; without it, manifest.jsonl in OUT.")
@@ -472,8 +475,8 @@ def info(file, as_json) -> int:
     """Tell what FILE is: a model, or a photo. Without it, tell of the model that `colorize` would take here.
 
     Of a model: the settings that differ from the default, the number of features, how many photos it learned from and
-    a digest of them, its vividness, its scores, and the digest of the file. Of a photo: size, depth, whether it is grey,
-    tinted or in colour, and how it will be read.
+    a digest of them, its vividness, its scores, and the digest of the file. Of a photo: size, depth, whether it is
+    grey, tinted or in colour, and how it will be read.
 
     \b
     Examples:

@@ -30,7 +30,8 @@ class Options:
     suffix : put behind each name, before the dot.
     format : "png", "jpg", "tif", "webp" or "jp2"; without it each photo keeps its own.
     on_exists : "skip", "overwrite", "rename" (name_2) or "fail", if a result is there already.
-    quality : 1…100, of JPEG and WebP; without it 95, JPEG's luma with the least loss, and WebP without loss if the photo was.
+    quality : 1…100, of JPEG and WebP; without it 95, greys of a JPEG with the least loss, and WebP without any if the
+        photo was stored so.
     max_pixels : more are refused.
     mark : whether metadata say that the colours are predicted, by which software and model.
     confidence : whether a map of the expected error is written beside each result.
