@@ -212,6 +212,7 @@ def seeds(target: str) -> list[bytes]:
         ("TIFF", "P", {}), ("TIFF", "CMYK", {"compression": "tiff_lzw"}), ("JPEG", "CMYK", {}), ("PNG", "1", {}),
         ("JPEG", "RGB", {"progressive": True}), ("TIFF", "RGB", {"compression": "jpeg"}), ("GIF", "P", {}),
         ("TIFF", "L", {"compression": "packbits", "save_all": True, "append_images": [Image.new("L", (5, 4))]}),
+        ("AVIF", "RGB", {"exif": exif}),
     ):  # fmt: skip
         buffer = io.BytesIO()
         Image.fromarray(colour).convert(mode).save(buffer, kind, **options)
