@@ -17,7 +17,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, features
 
 from sift_colorize import files, photos, places
 from sift_colorize.checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError
@@ -856,3 +856,21 @@ def test_opencv_that_cannot_start_says_what_to_do(tmp_path, body, words):
 
 def test_all_errors_are_the_inputs_fault():
     assert all(issubclass(kind, ColorizeError) for kind in (PhotoError, InputError, NoPhotosError, StorageError))
+
+
+def test_avif_comes_with_alpha_and_upright(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    y, x = np.mgrid[:24, :40]
+    pixels = np.dstack([6 * x, 6 * x, 6 * x, 10 * y]).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x013B] = 6, "A. N. Other"
+    Image.fromarray(pixels).save(tmp_path / "x.avif", quality=100, exif=exif)
+    with photos.opened(tmp_path / "x.avif", as_grey=True) as (photo,):
+        assert photo.pixels.shape == photo.alpha.shape == (40, 24) and not photo.lossless
+        assert np.abs(photo.pixels - np.rot90(pixels[..., 0], -1).astype(int)).max() <= 8
+        assert np.abs(photo.alpha - np.rot90(pixels[..., 3], -1).astype(int)).max() <= 8
+        assert "turned upright" in photo.source and b"A. N. Other" in photo.metadata.exif
+    (tmp_path / "cut.avif").write_bytes((tmp_path / "x.avif").read_bytes()[:300])
+    with pytest.raises(PhotoError, match=r"cut\.avif.*damaged"):
+        photos.read(tmp_path / "cut.avif")
