@@ -16,19 +16,20 @@ import numpy as np
 
 from .base import BaseColorizer, silent
 from .checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError, WorkersError
-from .files import asked, sha256, sweep
+from .files import sha256, sweep
 from .manifest import Manifest
 from .metadata import Metadata, marked
 from .photo_writing import output_suffix, write
 from .photos import Photo, opened
-from .places import Look, State, absolute, is_taken, place, staging
-from .planning import Options, Outcome, out_path, plan, settled, state_of, unique
+from .places import Look, State, absolute, is_remote, place, staging
+from .planning import CONFIDENCE, Options, Outcome, is_folder, out_path, plan, settled, state_of, unique
 from .rows import Rows
 from .stopping import at_the_end
-from .threads import alone_in_worker, check_reach, everywhere, in_workers
+from .threads import alone_in_worker, check_reach, check_shared, everywhere, in_workers
 from .verify import LOSSY, verify_pages
 
 SETTLED, POLL = 2.0, 1.0  # s; how long a file must stay as it is to be taken by `watch_files`, and between two looks
+RETRY = 30.0  # s; how long `watch_files` waits after a disk was full
 ERROR_CODES = 100  # codes of a map of the expected error for a Lab unit
 # No later photo will fare better; ENOENT: since missing folders are made, it is the bucket that is not there.
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.ENOENT)
@@ -73,7 +74,7 @@ def colorize_files(
             "this model does not know its errors; wanted is no --confidence, or a classical model of more photos"
         )
     planned = plan(inputs, options)
-    check_reach([outcome.source for outcome in planned[:1]])
+    _check_shared(planned, options)
     return progress(_run(planned, colorizer, options, jobs), len(planned), "colorizing")
 
 
@@ -90,11 +91,12 @@ def watch_files(
     """
     options = options or Options()
     options.check()
+    made = Manifest(options.manifest).sources() if options.manifest else {}
     tried: dict[Path, State] = {}
     seen: dict[Path, tuple[State, float]] = {}
     while True:
         try:
-            planned = plan(inputs, options)
+            planned = plan(inputs, options, made, waiting=True)
         except NoPhotosError:
             planned = []
         ready, look = [], Look()
@@ -107,9 +109,25 @@ def watch_files(
             elif now - seen[outcome.source][1] >= SETTLED:
                 tried[outcome.source] = state
                 ready.append(outcome)
-        yield from _run(ready, colorizer, options, jobs)
-        if not ready:
-            time.sleep(POLL)
+        _check_shared(ready, options)
+        ended = False
+        for outcome in _run(ready, colorizer, options, jobs):
+            if outcome.status in ("done", "skipped"):
+                made[absolute(outcome.target)] = absolute(outcome.source)
+            if outcome.status == "left" or outcome.ends_run:
+                tried.pop(outcome.source, None)
+            ended |= outcome.ends_run
+            yield outcome
+        if ended or not ready:
+            time.sleep(RETRY if ended else POLL)
+
+
+def _check_shared(planned: list[Outcome], options: Options) -> None:
+    """Raise InputError if a worker on another machine does not see the photos, or what is written where results go."""
+    check_reach([outcome.source for outcome in planned[:1]])
+    if planned and not is_remote(planned[0].target):
+        folder = out_path(options) if is_folder(options) else planned[0].target.parent
+        check_shared(folder)
 
 
 def _run(planned: list[Outcome], colorizer: BaseColorizer, options: Options, jobs: int) -> Iterator[Outcome]:
@@ -146,7 +164,7 @@ def _basis(colorizer: BaseColorizer, options: Options) -> dict[str, Any]:
     """Return what a result depends on beside its photo, as the manifest says it."""
     from . import __version__
 
-    names = ("vivid", "strength", "keep", "quality", "mark")
+    names = ("vivid", "strength", "keep", "quality", "mark", "confidence")
     settings = {name: value for name, value in asdict(options).items() if name in names}
     return {"model": colorizer.digest_, "package": __version__, "settings": settings}
 
@@ -167,7 +185,10 @@ def _recorded(outcome: Outcome, manifest: Manifest, made: dict[str, Any], basis:
     record: dict[str, Any] = dict(outcome.record)
     if status == "skipped":  # of a run that was killed before it could say so, or of somebody else
         status = "found"
-        record["output_sha256"] = sha256(outcome.target)
+        try:
+            record["output_sha256"] = sha256(outcome.target)
+        except PhotoError as error:  # another user's, or gone by now
+            return replace(outcome, status="failed", reason=str(error))
     about = {"input": absolute(outcome.source), "output": name, "outcome": status}
     if outcome.reason and status != "found":
         about["reason"] = outcome.reason
@@ -199,8 +220,9 @@ def _results(
                 left.pop(0)
                 yield outcome
         except WorkersError:
-            # One of the first that are left was being worked on: each alone, in a worker of its own.
-            for planned in left[: 2 * jobs]:
+            # One of the first that are left was being worked on: each alone, in a worker of its own; and the last one
+            # as well, which would be worked on in this process.
+            for planned in left[: 2 * jobs] if len(left) != 2 * jobs + 1 else list(left):
                 left.pop(0)
                 try:
                     yield alone_in_worker(colorize_file, (planned, colorizer, options))
@@ -218,9 +240,9 @@ def colorize_file(outcome: Outcome, colorizer: BaseColorizer, options: Options) 
                 return outcome
             record = _input_record(outcome.source, state) if options.manifest else {}
             painted = [_painted(page, colorizer, options) for page in pages]
+            if options.confidence:  # first: where there is a result, there is its map
+                _write_confidence(outcome.target, pages[0], colorizer)
             write(outcome.target, painted, options.quality)
-            if options.confidence:
-                _write_confidence(outcome, pages[0], colorizer, options)
             if outcome.target.suffix.lower() in LOSSY:
                 record["drift"] = _drift_of(pages[0], outcome.target, options)
         if options.manifest:
@@ -268,15 +290,16 @@ def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Photo:
     return replace(page, pixels=pixels, metadata=metadata, luma=page.luma if keeps_grey else None)
 
 
-def _write_confidence(outcome: Outcome, page: Photo, colorizer: Any, options: Options) -> None:
+def _write_confidence(target: Path, page: Photo, colorizer: Any) -> None:
     """Write how far the chroma is expected to be from the truth: a grey PNG of 16 bit, `ERROR_CODES` for a Lab unit."""
-    target = outcome.target.with_name(f"{outcome.target.stem}.confidence.png")
-    if options.on_exists != "overwrite" and asked(is_taken, target):
-        return
     error = colorizer.expected_error(page.pixels, page.lightness)
-    said = f"Expected distance of the colours from the truth; code / {ERROR_CODES} = Lab units"
+    said = "Expected distance of the colours from the truth, before --vivid and --strength"
+    said += f"; code / {ERROR_CODES} = Lab units"
     codes = np.clip(np.rint(error * np.float32(ERROR_CODES)), 0, 65535).astype(np.uint16)
-    write(target, Photo(codes, metadata=Metadata(dpi=page.metadata.dpi, text=(("Description", said),))))
+    write(
+        target.with_name(f"{target.name}{CONFIDENCE}"),
+        Photo(codes, metadata=Metadata(dpi=page.metadata.dpi, text=(("Description", said),))),
+    )
 
 
 def _drift_of(page: Photo, target: Path, options: Options) -> dict[str, Any]:

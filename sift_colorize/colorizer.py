@@ -89,7 +89,10 @@ class Colorizer(BaseColorizer):
         return vividness(pp, pt, tt, shards.photos, self.settings.refinement.vivid_cost)
 
     def expected_error(self, array, table: np.ndarray | None = None) -> np.ndarray:
-        """Return how far the chroma that `colorize` gives is expected to be from the truth, place by place.
+        """Return how far the chroma that the networks predict is expected to be from the truth, place by place.
+
+        `colorize` gives it the model's vividness, and reads a photo again that may be faded; neither is in it, nor is
+        what `vivid` or `strength` ask for.
 
         Parameters
         ----------

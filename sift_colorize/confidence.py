@@ -125,7 +125,8 @@ class ErrorRidge:
         said, found = (np.concatenate(column) for column in zip(*pairs, strict=True))
         order = np.argsort(said, kind="stable")
         parts = np.array_split(order, int(np.clip(len(order) // FEWEST_A_BIN, 1, BINS)))
-        centres, means = (np.array([values[part].mean() for part in parts]) for values in (said, found))
+        centres, means = (np.array([values[part].mean(dtype=np.float64) for part in parts]) for values in (said, found))
+        centres = np.maximum.accumulate(centres)  # the mean of one value many times may fall by a rounding
         rising = isotonic_regression(means, sample_weight=[len(part) for part in parts])
         tables = (values.astype(np.float32) for values in (centres, rising))
         return Confidence(self.mean, self.scale, weights, *tables)

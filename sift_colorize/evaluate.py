@@ -90,7 +90,7 @@ def score_photo(colorizer: BaseColorizer, truth: np.ndarray, keep: str) -> tuple
         name: paint(grey, np.ascontiguousarray(colorizer.baselines_.chroma(name, L)), white, keep=keep)
         for name in BASELINES
     }
-    true_ab, ab = rgb_to_lab(truth)[..., 1:].astype(np.float64), rgb_to_lab(colorized)[..., 1:].astype(np.float64)
+    true_ab, ab = (rgb_to_lab(photo, white)[..., 1:].astype(np.float64) for photo in (truth, colorized))
     sums = []
     for channel in range(2):
         t, p, mean = true_ab[..., channel], ab[..., channel], float(colorizer.baselines_.train_mean[channel])

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .base import BaseColorizer
 from .checks import InputError, ModelError, check_choice, check_picture
-from .color import luma
+from .color import luma, to_grey_codes
 from .colorizer import Colorizer
-from .evaluate import protocol_photo
-from .features import resize, working_shape
+from .features import lightness_of, resize, working_shape
+from .photos import read
 from .places import is_same, place
 from .refine import paint
 from .sheet import FORMATS, GAP, INK, MARGIN, PALE, SMALL, TEXT, write_picture
@@ -145,7 +145,11 @@ def explain_file(colorizer: BaseColorizer, path: str | Path, out: str | Path) ->
     check_choice(place(out).suffix.lower(), "the figure's suffix", FORMATS)
     if is_same(place(out), place(path)):
         raise InputError(f"'{out}' is the photo itself, and is not overwritten; choose another name with -o")
-    explanation = explain(colorizer, protocol_photo(path))
+    photo = read(path, as_grey=True)  # as `colorize` reads it, with the tones that its profile gives
+    grey = photo.grey
+    if photo.lightness is not None:
+        grey = to_grey_codes(lightness_of(np.asarray(grey), photo.lightness), np.uint8)
+    explanation = explain(colorizer, grey)
     write_picture(draw(explanation, place(path).name), out, "choose another place with -o")
     return explanation
 

@@ -110,6 +110,7 @@ class Listing:
         digests : iterable
             Of each file, in order: its digest, or why it can't be read.
         """
+        self._forget("read", "seen")
         self._database.execute("CREATE TABLE read (digest TEXT PRIMARY KEY, path BLOB, a REAL, b REAL) WITHOUT ROWID")
         failures = []
         with self._writing():
@@ -139,6 +140,7 @@ class Listing:
         NoPhotosError
             If none could be seen.
         """
+        self._forget("seen")
         self._database.execute("CREATE TABLE seen (digest TEXT PRIMARY KEY, path BLOB, a REAL, b REAL) WITHOUT ROWID")
         failures = []
         with self._writing():
@@ -154,6 +156,12 @@ class Listing:
             raise NoPhotosError(f"there is no photo to learn from; wanted is at least one in colour{first}")
         return found, failures
 
+    def _forget(self, *tables: str) -> None:
+        """Drop what an earlier fit has found of these files."""
+        for table in tables:
+            self._database.execute(f"DROP TABLE IF EXISTS {table}")
+            self._database.execute(f"DROP TABLE IF EXISTS {table}_photos")
+
     def _numbered(self, table: str) -> Sources:
         """Return the rows of a table, in the order of their digests."""
         self._database.execute(
@@ -165,7 +173,11 @@ class Listing:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Write all that the block writes at once."""
+        """Write all that the block writes at once, or nothing."""
         self._database.execute("BEGIN")
-        yield
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
         self._database.execute("COMMIT")

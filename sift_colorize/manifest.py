@@ -88,6 +88,14 @@ class Manifest:
                 found[output] = record
         return found
 
+    def sources(self) -> dict[str, str]:
+        """Return of which input, by its whole name, each result was made last, by its own."""
+        folder, inputs = absolute(self.path.parent), {}
+        for output, record in self.latest().items():
+            if isinstance(source := record.get("input"), str):
+                inputs[os.path.normpath(os.path.join(folder, output))] = source
+        return inputs
+
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the lines that are whole; none if there is no manifest."""
         try:

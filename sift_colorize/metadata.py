@@ -16,7 +16,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
 OFFSETS = (0x927C, 0xA005)  # maker notes and interoperability: offsets that would point nowhere elsewhere
-TEXT_TAGS = (0x010D, 0x010E, 0x010F, 0x0110, 0x011D, 0x0129, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
+TEXT_TAGS = (0x010D, 0x010E, 0x010F, 0x0110, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
+PAGE_NUMBER = 0x0129
 IPTC_RESOURCE = b"8BIM\x04\x04"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -112,9 +113,9 @@ def exif_of_tiff(file: BinaryIO, offset: int | None = None, orientation: int = 1
         exif[ORIENTATION] = orientation
     try:
         tags = _directory(file, offset)
-        for tag in TEXT_TAGS:
+        for tag in (*TEXT_TAGS, PAGE_NUMBER):
             if tag in tags:
-                exif[tag] = tags[tag]
+                exif[tag] = as_stored(tags[tag])
         for group in (EXIF_IFD, GPS_IFD):
             if group in tags:
                 kept = {tag: value for tag, value in _directory(file, tags[group], group).items() if tag not in OFFSETS}
@@ -125,6 +126,11 @@ def exif_of_tiff(file: BinaryIO, offset: int | None = None, orientation: int = 1
         exif[ORIENTATION] = orientation
         block = exif.tobytes()
     return block if len(block) > 20 else None  # more than an empty block
+
+
+def as_stored(value: Any) -> Any:
+    """Return the value of a tag; of a text its bytes, which Pillow reads as Latin-1 and would write as ASCII."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) else value
 
 
 def _directory(file: BinaryIO, offset: int | None, group: int | None = None) -> ImageFileDirectory_v2:

@@ -106,4 +106,28 @@ def _header(content: bytes, path: str | Path) -> dict[str, Any]:
         raise ModelError(f"'{path}' is no model of this package; {wanted}") from None
     if version != VERSION:
         raise ModelError(f"'{path}' is a model of version {version!r}; this package reads version {VERSION}")
+    if wrong := _wrong(header):
+        raise ModelError(f"'{path}' does not fit together: {wrong}")
     return header
+
+
+def _wrong(header: dict[str, Any]) -> str:
+    """Say what is not of the type that it should be; "" if all is."""
+    for part in ("settings", "reference", "scores"):
+        if not isinstance(header.get(part), dict):
+            return f"'{part}' of its header is no table"
+    if not all(isinstance(section, dict) for section in header["settings"].values()):
+        return "'settings' of its header holds what is no table"
+    photos = header["reference"].get("photos", [])
+    if not isinstance(photos, list) or not all(map(_is_row, photos)):
+        return "'photos' of its reference are not rows of name, digest, a and b"
+    return ""
+
+
+def _is_row(row: Any) -> bool:
+    types: tuple[Any, ...] = (str, str, (int, float), (int, float))
+    return (
+        isinstance(row, list)
+        and len(row) == len(types)
+        and all(isinstance(*pair) for pair in zip(row, types, strict=True))
+    )

@@ -12,7 +12,7 @@ import logging
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ JP2_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", *TIFF_MAGIC, *JP2_MAGIC)
+TURNED = "turned upright"
 PNG_END = b"IEND\xaeB`\x82"
 # Only these: others of Pillow's readers call outside programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "AVIF")
@@ -273,7 +274,7 @@ def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: byt
     curve = _curve(image.info.get("icc_profile"), image.mode)
     if kind == "JPEG" and image.mode in ("L", "RGB"):
         tables = getattr(image, "quantization", {})
-        if as_grey and (not image.info.get("icc_profile") or curve):
+        if as_grey and (image.mode == "L" or not image.info.get("icc_profile") or curve):
             image.draft("L", None)
             coding = LumaCoding(tuple(tables[0]), data) if 0 in tables else None
             parts = apart(data)
@@ -352,9 +353,11 @@ def _changes_nothing(transform) -> bool:
 
 
 def _metadata(image: Image.Image, exif: bytes | None = None) -> Metadata:
+    texts = getattr(image, "text", {})  # of a PNG: what stands behind the pixels is known after this
     info = image.info
     icc, xmp = info.get("icc_profile"), info.get("xmp")
     if image.format == "TIFF":
+        xmp = upright_xmp(xmp)[0] if isinstance(xmp, bytes) else None  # Pillow turns it
         tags = image.tag_v2  # type: ignore[attr-defined]
         iptc = _iptc_of_tiff(tags.get(33723), tags.get(34377))
         return Metadata(exif, icc, xmp, iptc, resolution(info.get("dpi")))
@@ -365,7 +368,7 @@ def _metadata(image: Image.Image, exif: bytes | None = None) -> Metadata:
     iptc = resources.get(0x0404) if isinstance(resources, dict) else None
     if "Raw profile type iptc" in info:
         iptc = iptc_of_png(str(info["Raw profile type iptc"]))
-    text = [(str(name), str(words)) for name, words in getattr(image, "text", {}).items() if _is_text(name)]
+    text = [(str(name), str(words)) for name, words in texts.items() if _is_text(name)]
     if comment := info.get("comment"):
         text.append(("Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)))
     xmp = xmp if isinstance(xmp, bytes) else None
@@ -429,8 +432,6 @@ def _deep_png(image: Image.Image, data: bytes, as_grey: bool) -> Photo:
     if key and colour_type == 0:  # one grey is transparent; OpenCV knows this of colours only
         alpha = np.where(pixels == struct.unpack(">H", key)[0], 0, 65535).astype(np.uint16)
     metadata = _metadata(image)
-    if not metadata.exif:
-        metadata = replace(metadata, exif=_png_chunk(data, b"eXIf"))  # it may stand behind the pixels
     notes = ["PNG", _channels(pixels, alpha)]
     return _deep(pixels, alpha, metadata, as_grey, notes)
 
@@ -460,8 +461,9 @@ def _tiff(file: BinaryIO, told: _Teller, as_grey: bool, stack: ExitStack) -> lis
     tif = stack.enter_context(tifffile.TiffFile(file))
     if not len(tif.pages):
         raise _RefusedError("is truncated: it holds no picture; a whole photo is wanted")
-    photos = []
-    for page in tiffs.photo_pages(tif):
+    photos: list[Photo] = []
+    pages, held = tiffs.photo_pages(tif), _Held()
+    for page in pages:
         tiffs.check(page, file)
         told.check_size(page.imagewidth, page.imagelength)
         if tiffs.is_readable_in_parts(page):
@@ -470,11 +472,44 @@ def _tiff(file: BinaryIO, told: _Teller, as_grey: bool, stack: ExitStack) -> lis
         if page.bitspersample > 8 and page.photometric != tiffs.CMYK:
             raise _RefusedError(tiffs.refusal(page))
         file.seek(0)
-        image = _open(file.read(), told)
-        image.seek(page.index)
+        held.data = held.data or file.read()
         exif = exif_of_tiff(file, page.offset)  # Pillow turns it
-        photos.append(_with_pillow(image, as_grey, exif=exif))
+
+        def decoded(number: int = page.index, exif: bytes | None = exif) -> Photo:
+            image = _open(held.data, told)
+            image.seek(number)
+            return _with_pillow(image, as_grey, exif=exif)
+
+        photos.append(held.when_asked(decoded, told) if len(pages) > 1 else decoded())
     return photos
+
+
+class _Held:
+    """The page of a file that was asked for last: of many pages one is decoded at a time."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self._decode: Callable[[], Photo] | None = None
+        self._photo: Photo | None = None
+
+    def when_asked(self, decode: Callable[[], Photo], told: _Teller) -> Photo:
+        """Return a photo whose pixels are decoded when they are asked for."""
+        photo = self._of(decode)
+
+        def rows_of(name: str) -> Rows | None:
+            whole = getattr(photo, name)
+            if whole is None:
+                return None
+            make = lambda start, stop: getattr(self._of(decode), name)[start:stop]  # noqa: E731
+            return told.watching(Rows(whole.shape, whole.dtype, make))
+
+        return replace(photo, pixels=rows_of("pixels"), alpha=rows_of("alpha"))
+
+    def _of(self, decode: Callable[[], Photo]) -> Photo:
+        if self._decode is not decode or self._photo is None:
+            self._photo = None  # before the next one takes its memory
+            self._decode, self._photo = decode, decode()
+        return self._photo
 
 
 def _tiff_page(page: Any, file: BinaryIO, told: _Teller, as_grey: bool) -> Photo:
@@ -488,6 +523,8 @@ def _tiff_page(page: Any, file: BinaryIO, told: _Teller, as_grey: bool) -> Photo
     notes = ["TIFF", "grey" if colours == 1 else "colour"]
     alpha = None
     if samples.shape[2] > colours and page.extrasamples and page.extrasamples[0] in (1, 2):
+        if page.extrasamples[0] == 1:
+            samples = samples.changed(lambda rows: _straight(rows, colours))
         alpha = samples.changed(lambda rows: np.ascontiguousarray(rows[..., colours]), ())
         notes[1] += " with premultiplied alpha" if page.extrasamples[0] == 1 else " with alpha"
     elif samples.shape[2] > colours:
@@ -499,6 +536,16 @@ def _tiff_page(page: Any, file: BinaryIO, told: _Teller, as_grey: bool) -> Photo
     else:
         pixels = samples.changed(lambda rows: np.ascontiguousarray(rows[..., 0]), ())
     return _deep(pixels, alpha, _tiff_metadata(page, file), as_grey, notes)
+
+
+def _straight(rows: np.ndarray, colours: int) -> np.ndarray:
+    """Return samples (n, W, C) whose colours are no longer multiplied by their alpha."""
+    top = 1 if rows.dtype.kind == "f" else np.iinfo(rows.dtype).max
+    alpha = rows[..., colours : colours + 1].astype(np.float64)
+    whole = np.divide(rows[..., :colours] * float(top), alpha, out=np.zeros(rows[..., :colours].shape), where=alpha > 0)
+    straight = rows.copy()
+    straight[..., :colours] = np.minimum(whole if top == 1 else np.rint(whole), top)
+    return straight
 
 
 def _checked_floats(rows: np.ndarray) -> np.ndarray:
@@ -517,6 +564,8 @@ def _tiff_metadata(page: Any, file: BinaryIO) -> Metadata:
     exif = exif_of_tiff(file, page.offset, value(274, default=1))
     iptc = _iptc_of_tiff(value(tiffs.IPTC), value(tiffs.PHOTOSHOP))
     icc, xmp = (found if isinstance(found := value(code), bytes) else None for code in (tiffs.ICC, tiffs.XMP))
+    if xmp and 274 in page.tags:  # the tag is asked first
+        xmp = upright_xmp(xmp)[0]
     return Metadata(exif, icc, xmp, iptc, dpi)
 
 
@@ -592,7 +641,7 @@ def _upright(photo: Photo, notes: list[str]) -> Photo:
         pixels, alpha = turned(pixels, orientation), None if alpha is None else turned(alpha, orientation)
         dpi = dpi if dpi is None or orientation < 5 else dpi[::-1]
         coding = coding.turned(orientation, photo.pixels.shape) if coding else None
-        notes.append("turned upright")
+        notes.append(TURNED)
     pixels = pixels if isinstance(pixels, Rows) else np.ascontiguousarray(pixels)
     alpha = alpha if alpha is None or isinstance(alpha, Rows) else np.ascontiguousarray(alpha)
     metadata = replace(metadata, exif=exif, xmp=xmp, dpi=dpi)

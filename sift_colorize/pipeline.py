@@ -319,7 +319,9 @@ def _print_table(scores: dict[str, Any]) -> None:
     help="Of JPEG and WebP; without it 95, greys with the least loss. A JPEG's own luma is kept anyway.",
 )  # fmt: skip
 @click.option("--no-mark", is_flag=True, help="Do not say in the metadata that the colours are predicted.")
-@click.option("--confidence", is_flag=True, help="Write NAME.confidence.png too: expected error, 100 codes a Lab unit.")
+@click.option(
+    "--confidence", is_flag=True, help="Write RESULT.confidence.png too: expected error, 100 codes a Lab unit."
+)
 @click.option("--manifest", metavar="FILE", help="A line of JSON for each photo; without it, manifest.jsonl in OUT.")
 @click.option("--no-manifest", is_flag=True, help="Write no manifest.")
 @click.option("--watch", is_flag=True, help="Go on with photos that come, until stopped (Ctrl-C).")
@@ -346,14 +348,14 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
     from .places import is_remote
 
     options = planning.Options(**choices, mark=not no_mark)
+    default = not is_remote(options.out) and planning.is_folder(options)
+    if not no_manifest and (manifest or default):
+        options = replace(options, manifest=manifest or planning.out_path(options) / NAME)
     if dry_run:
         for outcome in planning.plan(inputs, options):
             told = f"  ({outcome.status})" if outcome.reason else ""
             say(printable(f"{outcome.source} -> {outcome.target}{told}"), sys.stdout)
         return DONE
-    default = not is_remote(options.out) and planning.is_folder(options)
-    if not no_manifest and (manifest or default):
-        options = replace(options, manifest=manifest or planning.out_path(options) / NAME)
     colorizer, jobs = _model(model), _jobs(jobs)
     counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left", "differs"), 0)
     failed: dict[Any, str] = {}  # what a scanner had not yet written whole may succeed later

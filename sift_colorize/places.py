@@ -258,13 +258,19 @@ def is_taken(path: Path) -> bool:
 
 
 def entries(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield name, and whether it is a folder, of all that lies in one; on a disk, nothing of one that can't be read."""
+    """Yield name, and whether it is a folder, of all that lies in one; warn of one on a disk that can't be read."""
     if is_remote(folder):
         yield from ((name, found.is_folder) for name, found in _listed(folder))
         return
-    with suppress(OSError), os.scandir(folder) as found:
-        for entry in found:
-            yield entry.name, _leads_to_folder(entry)
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                yield entry.name, _leads_to_folder(entry)
+    except FileNotFoundError:  # it has just gone
+        return
+    except OSError as error:
+        reason = error.strerror or error
+        warnings.warn(f"'{folder}' can't be read ({reason}): what lies in it is passed over", stacklevel=2)
 
 
 def _leads_to_folder(entry: os.DirEntry) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -12,10 +13,25 @@ from typing import Any
 
 from .checks import InputError, NoPhotosError, check_choice, check_number, nearest
 from .files import WRITTEN, asked, find
+from .manifest import Manifest
 from .photos import LIMIT
-from .places import Look, State, Status, identity, is_remote, is_taken, place, real_name, several, spelled, status
+from .places import (
+    Look,
+    State,
+    Status,
+    absolute,
+    identity,
+    is_remote,
+    is_taken,
+    place,
+    real_name,
+    several,
+    spelled,
+    status,
+)
 from .refine import KEEP
 
+CONFIDENCE = ".confidence.png"  # behind the name of a result, of the map of its expected error
 FEW = 20  # results that are looked for one by one; more in lists of their folders
 ON_EXISTS = ("skip", "overwrite", "rename", "fail")
 FORMATS = ("png", "jpg", "tif", "webp", "jp2")
@@ -97,18 +113,40 @@ class Outcome:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(inputs: str | Path | Sequence[str | Path], options: Options) -> list[Outcome]:
-    """Return where each photo's result will go, and which will not be made; raises as `colorize_files`."""
+def plan(
+    inputs: str | Path | Sequence[str | Path],
+    options: Options,
+    made: Mapping[str, str] | None = None,
+    waiting: bool = False,
+) -> list[Outcome]:
+    """Return where each photo's result will go, and which will not be made; raises as `colorize_files`.
+
+    Parameters
+    ----------
+    inputs, options
+        As of `colorize_files`.
+    made : mapping
+        Of which photo each result was made, both by their whole names: it goes there again, nobody else does, and no
+        result becomes an input. Without it, what the manifest says.
+    waiting : bool
+        Whether a folder or glob may hold no photo yet.
+    """
     options.check()
-    found = _found(several(inputs), options)
+    if made is None:
+        made = Manifest(options.manifest).sources() if options.manifest else {}
+    sources = {_key(result): source for result, source in made.items()}
+    found = _found(several(inputs), options, sources, waiting)
     known = {file for source, _ in found if (file := identity(source))}
     if len(found) == 1 and options.on_exists == "overwrite" and _is_one_file(out_path(options), 1, options):
         known = set()  # it was asked for by its name
-    taken: set[str] = set()
+    rename = options.on_exists == "rename"
+    targets = _targets(found, options)
+    kept = {} if rename else _kept(targets, made)
+    taken = {_key(target) for target in kept.values()}
     look = Look() if len(found) > FEW else status
     planned = [
-        settled(Outcome(source, unique(target, taken, options.on_exists == "rename")), options.on_exists, known, look)
-        for source, target in _targets(found, options)
+        settled(Outcome(source, kept.get(source) or unique(target, taken, rename)), options.on_exists, known, look)
+        for source, target in targets
     ]
     clashes = [outcome for outcome in planned if identity(outcome.target) in known]
     if len(clashes) == len(planned):
@@ -120,7 +158,23 @@ def plan(inputs: str | Path | Sequence[str | Path], options: Options) -> list[Ou
     return [replace(outcome, spare=_spare(outcome.target, taken)) for outcome in planned]
 
 
-def _found(inputs: Iterable[str | Path], options: Options) -> list[tuple[Path, PurePath]]:
+def _kept(targets: list[tuple[Path, Path]], made: Mapping[str, str]) -> dict[Path, Path]:
+    """Return the targets of those photos of which a result was made, perhaps under a number, as `unique` gives it."""
+    results: dict[str, list[Path]] = {}
+    for result, whole_name in made.items():
+        results.setdefault(whole_name, []).append(place(result))
+    kept: dict[Path, Path] = {}
+    for source, target in targets:
+        for result_path in results.get(absolute(source), ()):
+            numbered = re.fullmatch(re.escape(target.stem) + r"(_\d+)?", result_path.stem)
+            if numbered and _key(result_path.with_name(target.name)) == _key(target):
+                kept.setdefault(source, target.with_name(result_path.name))
+    return kept
+
+
+def _found(
+    inputs: Iterable[str | Path], options: Options, made: Mapping[str, str], waiting: bool
+) -> list[tuple[Path, PurePath]]:
     """Return each photo with its place below the output folder.
 
     Of one folder the tree itself is mirrored; of several inputs each folder's tree lies under the folder's name.
@@ -131,13 +185,21 @@ def _found(inputs: Iterable[str | Path], options: Options) -> list[tuple[Path, P
     results = real_name(out_path(options))
     found: dict[str, tuple[Path, PurePath]] = {}
     for text in texts:
-        photos = find([text], options.recursive)
+        try:
+            photos = find([text], options.recursive)
+        except NoPhotosError:
+            if not waiting:
+                raise
+            continue
         root = _root(text)
         prefix = PurePath(real_name(root)).name if len(texts) > 1 and root == place(text) else ""
         for path in photos:
             real = real_name(path)
             # Results of an earlier run may lie in the very tree that is searched.
             is_result = root is not None and not _within(real_name(root), results) and _within(real, results)
+            if root is not None and not is_result:
+                key = _key(path)
+                is_result = made.get(key.removesuffix(CONFIDENCE), absolute(path)) != absolute(path)
             if not is_result:
                 inside = path.relative_to(root).parts if root else (path.name,)
                 found.setdefault(real, (path, PurePath(prefix, *inside)))
@@ -166,16 +228,17 @@ def _within(path: str, folder: str) -> bool:
     return PurePath(path).is_relative_to(folder)
 
 
-def _targets(found: list[tuple[Path, PurePath]], options: Options) -> Iterator[tuple[Path, Path]]:
+def _targets(found: list[tuple[Path, PurePath]], options: Options) -> list[tuple[Path, Path]]:
     out = out_path(options)
     if _is_one_file(out, len(found), options):
-        yield found[0][0], out
-        return
+        return [(found[0][0], out)]
+    targets = []
     for source, inside in found:
         own = source.suffix if source.suffix.lower() in WRITTEN else ".png"
         suffix = f".{options.format}" if options.format else own
         stem = inside.stem if inside.suffix else inside.name
-        yield source, out.joinpath(*inside.with_name(f"{stem}{options.suffix}{suffix}").parts)
+        targets.append((source, out.joinpath(*inside.with_name(f"{stem}{options.suffix}{suffix}").parts)))
+    return targets
 
 
 def is_folder(options: Options) -> bool:

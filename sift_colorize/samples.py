@@ -15,8 +15,10 @@ import numpy as np
 from .checks import PhotoError
 from .color import lightness, luma, rgb_to_lab
 from .features import extract, resize, working_shape
+from .files import content_digest
 from .opencv import cv2
 from .photos import read
+from .places import is_remote
 from .scene import Vocabulary, Words, assign_words, word_descriptors
 from .settings import FeatureSettings
 from .sift import Grid
@@ -35,15 +37,18 @@ class Sampling:
     white_point: str
 
 
-def load_lab(path: Path, working_size: int, white: str) -> tuple[np.ndarray, np.ndarray]:
+def load_lab(path: Path, working_size: int, white: str, digest: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read a photo and return its rgb and Lab at working size, both (h, w, 3) float32.
 
     Raises
     ------
     PhotoError
-        If the file is no photo, or a photo without colour.
+        If the file is no photo, a photo without colour, or by now another than that of the digest (asked on a disk,
+        where it costs little).
     """
     pixels = read(path).pixels
+    if digest and not is_remote(path) and content_digest(path) != digest:
+        raise PhotoError(f"'{path}' changed while it was learned from; wanted is a file that nobody writes to")
     if pixels.ndim == 2:
         raise PhotoError(f"{path} is a grey photo: there is no colour in it to learn from")
     scale = np.float32(1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
@@ -111,7 +116,7 @@ def sample_photo(
         pixels; words (m, 130) float16, a few descriptors for the vocabulary.
     """
     settings = FeatureSettings(**features)
-    rgb, lab = load_lab(path, settings.working_size, sampling.white_point)
+    rgb, lab = load_lab(path, settings.working_size, sampling.white_point, digest)
     X, ab, copy_of, points = [], [], [], []
     words = np.empty((0, 0))
     for copy, (L, chroma) in enumerate(copies_of(rgb, lab, digest, sampling, settings.working_size)):
@@ -160,7 +165,7 @@ def assign_photo(
 ) -> list[Words]:
     """Learned stage: the visual words of a photo and of each copy; `vocabulary_digest` stands for the vocabulary."""
     settings = FeatureSettings(**features)
-    rgb, lab = load_lab(path, settings.working_size, sampling.white_point)
+    rgb, lab = load_lab(path, settings.working_size, sampling.white_point, digest)
     copies = copies_of(rgb, lab, digest, sampling, settings.working_size)
     return [_packed(assign_words(L, vocabulary, settings)) for L, _ in copies]
 

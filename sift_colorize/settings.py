@@ -153,7 +153,8 @@ class CnnSettings:
         few photos teach more in the same time. Steps are small since an optimiser such as Adam moves all of a unit's
         inputs, 4,608 of them, by as much at once, and no batch normalisation undoes that.
     device : where it is trained; "auto" is a GPU if there is one. It colorizes on the processor.
-    average : decay of the running average of the weights, per step; 0 keeps the last weights.
+    average : decay of the running average of the weights, per step, at most: it goes over the last ninth of the steps.
+        0 keeps the last weights.
     epochs, minutes : passes over the photos, and minutes of training, at most.
     check_every : steps after which it is scored on photos held out.
     patience : checks without a better score after which training stops.
@@ -172,7 +173,7 @@ class CnnSettings:
     weight_decay: float = _in(0.0, 0, 100)
     batch_size: int = _in(2, 1, 1024)
     device: str = _of("auto", "cpu", "cuda")
-    average: float = _in(0.99, 0, 0.99999)
+    average: float = _in(0.9999, 0, 0.99999)
     epochs: int = _in(100, 1, 100000)
     minutes: float = _in(60.0, 0)
     check_every: int = _in(400, 1)

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Protocol
 
 from threadpoolctl import ThreadpoolController
 
 from .checks import InputError, WorkersError
+from .files import make_folder, storage_error
 from .opencv import cv2
-from .places import absolute, is_within_reach
+from .places import absolute, is_remote, is_within_reach
 
 
 @lru_cache(1)
@@ -74,14 +76,30 @@ def everywhere(function: Callable, *arguments: Any) -> None:
 def check_reach(paths: Iterable[Path]) -> None:
     """Raise InputError for a file or folder that some of the workers do not see."""
     for path in paths:
-        for engine in _engines:
-            for worker, seen in engine.everywhere(is_within_reach, absolute(path)).items():
-                if seen is not True:
-                    why = f" ({seen})" if seen else ""
-                    raise InputError(
-                        f"worker {worker} does not see '{path}'{why}; wanted is a disk that all workers share, or a "
-                        "URL such as s3://bucket/folder"
-                    )
+        _check_reach(path, f"'{path}'")
+
+
+def check_shared(folder: Path) -> None:
+    """Raise InputError if some of the workers do not see what is written into a folder here, which is made."""
+    if not _engines or is_remote(folder):
+        return
+    try:
+        make_folder(folder)
+        with NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp") as file:
+            _check_reach(Path(file.name), f"what is written into '{folder}' here")
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
+def _check_reach(path: Path, told: str) -> None:
+    for engine in _engines:
+        for worker, seen in engine.everywhere(is_within_reach, absolute(path)).items():
+            if seen is not True:
+                why = f" ({seen})" if seen else ""
+                raise InputError(
+                    f"worker {worker} does not see {told}{why}; wanted is a disk that all workers share, or a URL such "
+                    "as s3://bucket/folder"
+                )
 
 
 def in_workers(

@@ -12,18 +12,17 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from .metadata import EXIF_IFD, GPS_IFD, OFFSETS, Metadata
+from .metadata import EXIF_IFD, GPS_IFD, OFFSETS, TEXT_TAGS, Metadata, as_stored
 from .rows import Picture, Rows
 
 STRIP_BYTES = 1 << 18  # of one strip that is written, before it is packed
 BIG = 3 << 30  # bytes of pixels from which on offsets may not fit into 32 bits
-COPIED = (0x010D, 0x010F, 0x0110, 0x011D, 0x013B, 0x013C, 0x8298)  # texts that have no argument of their own
 ZIP_LEVEL = 4  # of photos, 6 takes twice the time and saves 1 % at most
 REDUCED, MASK = 1, 4  # bits of the subfile type: pages that are no photos of their own
 GREYS, RGB, CMYK, YCBCR = (0, 1), 2, 5, 6
 JPEG_IN_TIFF = 7
 MOST_TILE = 4096  # px by which a tile may stand over the edge of its page
-LONG, LONG8 = 4, 16
+ASCII, LONG, LONG8 = 2, 4, 16
 XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
 
 
@@ -183,13 +182,13 @@ def _write_page(writer: Any, pixels: Picture, alpha: Picture | None, metadata: M
     try:
         if metadata.exif:
             exif.load(b"Exif\0\0" + metadata.exif)
-        said = {tag: str(exif[tag]).encode() for tag in COPIED if tag in exif}
+        said = {tag: as_stored(exif[tag]) for tag in TEXT_TAGS if exif.get(tag) and isinstance(exif[tag], str)}
         blocks = {tag: _block(exif.get_ifd(tag), tag, big) for tag in (EXIF_IFD, GPS_IFD) if exif.get_ifd(tag)}
         for block in blocks.values():
             block.tobytes()
     except Exception:  # EXIF of odd makers fails in many ways, and is not worth the photo
         exif, said, blocks = Image.Exif(), {}, {}
-    extra: list[tuple] = [(tag, 2, 0, text, True) for tag, text in said.items()]
+    extra: list[tuple] = [(tag, ASCII, 0, text, True) for tag, text in said.items()]
     if metadata.xmp:
         extra.append((XMP, 1, len(metadata.xmp), metadata.xmp, True))
     if metadata.iptc:
@@ -210,9 +209,7 @@ def _write_page(writer: Any, pixels: Picture, alpha: Picture | None, metadata: M
         rowsperstrip=rows,
         predictor=None if pixels.dtype == np.float32 else 2,
         metadata=None,
-        description=_ascii(exif.get(0x010E)),
-        software=_ascii(exif.get(0x0131)) or False,
-        datetime=_ascii(exif.get(0x0132)),
+        software=False,
         resolution=metadata.dpi,
         resolutionunit="inch" if metadata.dpi else None,
         iccprofile=metadata.icc if pixels.ndim == 3 else None,
@@ -234,16 +231,14 @@ def _packed(pixels: Picture, alpha: Picture | None, rows: int) -> Iterator[bytes
         yield zlib.compress(np.ascontiguousarray(strip, strip.dtype.newbyteorder("<")).data, ZIP_LEVEL)
 
 
-def _ascii(text) -> str | None:
-    return str(text).encode("ascii", "replace").decode() if text else None
-
-
 def _block(tags: dict, group: int, big: bool) -> TiffImagePlugin.ImageFileDirectory_v2:
     head = b"II+\0\x08\0\0\0\0\0\0\0\0\0\0\0" if big else b"II*\0\0\0\0\0"
     block = TiffImagePlugin.ImageFileDirectory_v2(head, group=group)
     for tag, value in tags.items():
         if tag not in OFFSETS:
-            block[tag] = value
+            if isinstance(value, str):
+                block.tagtype[tag] = ASCII
+            block[tag] = as_stored(value)
     return block
 
 

@@ -16,7 +16,7 @@ from .files import WRITTEN, asked, find, nearest_path, sha256, unreadable
 from .jpegs import apart, colours
 from .manifest import NAME, Manifest
 from .opencv import cv2
-from .photos import LIMIT, Photo, opened
+from .photos import LIMIT, TURNED, Photo, opened
 from .places import at_hand, entries, is_folder, is_remote, place, real_name, status
 from .rows import Rows, strips
 
@@ -104,24 +104,25 @@ def verify(source: str | Path, target: str | Path, limit: int = LIMIT) -> Verdic
 
 def verify_pages(before: list[Photo], target: Path, limit: int = LIMIT) -> Verdict:
     """Compare pages that are open with a file, as `verify` does."""
-    stored, problems = _stored(before, target, limit)  # its pages are forgotten before the file is read again
-    if problems or target.suffix.lower() not in LOSSY:
+    stored, problems, turned = _stored(before, target, limit)  # pages are forgotten before the file is read again
+    if problems or turned or target.suffix.lower() not in LOSSY:
         return Verdict(target, target, stored, None, problems)
     return Verdict(target, target, stored, _drift(before[0].pixels, _seen(target)))
 
 
-def _stored(before: list[Photo], target: Path, limit: int) -> tuple[Drift, list[str]]:
-    """Return how far the greys that a file stores are from those of pages, and what else differs."""
+def _stored(before: list[Photo], target: Path, limit: int) -> tuple[Drift, list[str], bool]:
+    """Return how far the greys that a file stores are from those of pages, what else differs, and if it was turned."""
     with opened(target, limit=limit) as after:
+        turned = any(TURNED in page.source for page in after)
         if len(before) != len(after):
-            return Drift(), [f"it has {len(after)} pages of {len(before)}"]
+            return Drift(), [f"it has {len(after)} pages of {len(before)}"], turned
         stored, problems = Drift(), []
         for old, new in zip(before, after, strict=True):
             if found := _mismatch(old, new):
                 problems.append(found)
                 continue
             stored += _drift(old.pixels, new.pixels)
-    return stored, problems
+    return stored, problems, turned
 
 
 def _seen(path: Path) -> Rows:
@@ -141,7 +142,10 @@ def _seen(path: Path) -> Rows:
 
 
 def _decoded(data: bytes, flags: int) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if found is None:
+        raise PhotoError("its colours can't be decoded; a whole photo is wanted")
+    return found
 
 
 def _mismatch(old: Photo, new: Photo) -> str:
@@ -162,6 +166,8 @@ def _mismatch(old: Photo, new: Photo) -> str:
 
 
 def _drift(old: Any, new: Any) -> Drift:
+    if old.shape != new.shape:
+        raise ValueError(f"pictures of shapes {old.shape} and {new.shape} can't be compared")
     total = Drift()
     for rows in strips(old):
         a, b = np.ravel(old[rows]), np.ravel(new[rows])

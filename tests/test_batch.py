@@ -13,6 +13,7 @@ from sift_colorize.batch import colorize_file, colorize_files
 from sift_colorize.checks import InputError, NoPhotosError
 from sift_colorize.color import luma
 from sift_colorize.colorizer import Colorizer
+from sift_colorize.manifest import Manifest
 from sift_colorize.photo_writing import write
 from sift_colorize.photos import Photo, read
 from sift_colorize.planning import Options, plan
@@ -115,6 +116,52 @@ def test_an_input_is_never_overwritten(tmp_path, on_exists):
     assert {outcome.source.name: outcome.status for outcome in planned} == {
         "a.jpg": "failed", "b.jpg": "planned", "a_c.jpg": "planned"
     }  # fmt: skip
+
+
+def record(folder, **made):
+    """Write a manifest as a run leaves it: the name of each result, and of which input."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Manifest(folder / "manifest.jsonl") as manifest:
+        for name, source in made.items():
+            manifest.add({"input": str(source), "output": name, "outcome": "done"})
+    return folder / "manifest.jsonl"
+
+
+@pytest.mark.parametrize("on_exists", ["skip", "overwrite"])
+def test_a_photo_keeps_its_name_when_others_come(tmp_path, on_exists):
+    """Day 1: one of two folders is without x.tif. Day 2: it has one too, which comes first."""
+    first, second = tmp_path / "2019" / "scans", tmp_path / "2020" / "scans"
+    touch(tmp_path, "2019/scans/a.tif", "2020/scans/x.tif", "out/scans/a.tif", "out/scans/x.tif")
+    made = {"scans/a.tif": first / "a.tif", "scans/x.tif": second / "x.tif"}
+    manifest = record(tmp_path / "out", **made)
+    touch(first, "x.tif")
+    planned = plan([first, second], Options(out=tmp_path / "out", manifest=manifest, on_exists=on_exists))
+    names = {outcome.source.relative_to(tmp_path).as_posix(): outcome.target.name for outcome in planned}
+    assert names == {"2019/scans/a.tif": "a.tif", "2019/scans/x.tif": "x_2.tif", "2020/scans/x.tif": "x.tif"}
+    statuses = [outcome.status for outcome in planned]
+    assert statuses == (["skipped", "planned", "skipped"] if on_exists == "skip" else ["planned"] * 3)
+    record(tmp_path / "out", **{"scans/x_2.tif": first / "x.tif"})
+    again = plan([second, first], Options(out=tmp_path / "out", manifest=manifest, on_exists=on_exists))
+    assert {outcome.source: outcome.target for outcome in again} == {o.source: o.target for o in planned}
+
+
+def test_a_folder_that_was_moved_goes_on_where_it_was(tmp_path):
+    """What the manifest says of inputs that are not there is nobody's claim."""
+    touch(tmp_path, "moved/a.tif", "out/a.tif")
+    manifest = record(tmp_path / "out", **{"a.tif": tmp_path / "before" / "a.tif"})
+    (outcome,) = plan([tmp_path / "moved"], Options(out=tmp_path / "out", manifest=manifest))
+    assert (outcome.target.name, outcome.status) == ("a.tif", "skipped")
+
+
+def test_results_beside_their_photos_are_no_input(tmp_path):
+    touch(tmp_path / "in", "a.png", "b.png", "a_color.png", "a_color.png.confidence.png")
+    manifest = record(tmp_path / "in", **{"a_color.png": tmp_path / "in" / "a.png"})
+    options = Options(out=tmp_path / "in", suffix="_color", manifest=manifest)
+    for inputs in ([tmp_path / "in"], [tmp_path / "in" / "*.png"]):
+        planned = plan(inputs, options)
+        assert [(o.source.name, o.status) for o in planned] == [("a.png", "skipped"), ("b.png", "planned")]
+    (named,) = plan([tmp_path / "in" / "a_color.png"], options)
+    assert named.target.name == "a_color_color.png"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -333,6 +380,34 @@ def test_a_worker_that_dies_is_reported_and_the_run_goes_on(tmp_path, colorizer,
     assert all("memory" in outcome.reason for outcome in outcomes if outcome.status == "failed")
     assert [outcome.source.name for outcome in outcomes] == [f"photo{number}.png" for number in range(8)]
     assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def deadly_at_both_ends(outcome, colorizer, options):
+    if outcome.source.name in ("photo0.png", "photo4.png"):
+        os._exit(1)
+    return colorize_file(outcome, colorizer, options)
+
+
+def test_the_last_photo_after_a_death_is_not_worked_on_in_this_process(tmp_path, colorizer, monkeypatch):
+    """Five photos, two workers: the first ends its worker, the next three are done alone, the last would end all."""
+    tiny.save_photos(tmp_path / "in", 5)
+    monkeypatch.setattr(batch, "colorize_file", deadly_at_both_ends)
+    outcomes = list(colorize_files(tmp_path / "in", colorizer, Options(out=tmp_path / "out"), jobs=2))
+    assert [outcome.status for outcome in outcomes] == ["failed", "done", "done", "done", "failed"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read everything")
+def test_a_folder_and_a_result_that_may_not_be_read_are_said(tmp_path, colorizer):
+    tiny.save_photos(tmp_path / "in", 2)
+    (tmp_path / "in" / "locked").mkdir(mode=0o000)
+    options = Options(out=tmp_path / "out", recursive=True, manifest=tmp_path / "out" / "m.jsonl")
+    with pytest.warns(UserWarning, match="locked' can't be read"):
+        list(colorize_files(tmp_path / "in", colorizer, options))
+    options.manifest.unlink()
+    (tmp_path / "out" / "photo0.png").chmod(0o000)
+    (tmp_path / "in" / "locked").rmdir()
+    again = [outcome.status for outcome in colorize_files(tmp_path / "in", colorizer, options)]
+    assert again == ["failed", "skipped"]
 
 
 def test_a_folder_in_the_place_of_a_result_and_a_name_too_long_are_failures(tmp_path, colorizer):

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import save_photos
 
 from sift_colorize.caching import Cache, CacheWarning, digest_of
-from sift_colorize.checks import InputError, StorageError
+from sift_colorize.checks import InputError, PhotoError, StorageError
 from sift_colorize.colorizer import Colorizer
+from sift_colorize.files import content_digest
+from sift_colorize.samples import Sampling, assign_photo, sample_photo
 from sift_colorize.settings import Settings
 
 PARTS = {
@@ -260,3 +263,14 @@ def test_a_cache_of_somebody_else_is_refused(tmp_path):
 
 def double(number, version=1):
     return 2 * number
+
+
+def test_a_photo_that_has_changed_since_its_digest_was_taken_is_not_learned_from(tmp_path):
+    """What is kept under a digest is of the bytes that have it."""
+    (path,) = save_photos(tmp_path, 1)
+    features, sampling = {"working_size": 96}, Sampling(0, 10, 0, "D65")
+    assert len(sample_photo(path, content_digest(path), features, sampling)["X"]) == 10
+    for stage in (lambda: sample_photo(path, "0" * 32, features, sampling),
+                  lambda: assign_photo(path, "0" * 32, features, sampling, None, "")):  # fmt: skip
+        with pytest.raises(PhotoError, match=r"photo0\.png' changed while it was learned from"):
+            stage()

@@ -28,7 +28,7 @@ from sift_colorize.caching import Cache
 from sift_colorize.checks import InputError
 from sift_colorize.cluster import cluster
 from sift_colorize.colorizer import Colorizer
-from sift_colorize.threads import check_reach, in_workers
+from sift_colorize.threads import check_reach, check_shared, in_workers
 
 HERE = Path(__file__).resolve().parent.parent
 LONG = pytest.mark.skipif("SIFT_COLORIZE_FAULTS" not in os.environ, reason="takes minutes: SIFT_COLORIZE_FAULTS=1")
@@ -310,6 +310,9 @@ def test_photos_that_a_worker_does_not_see_are_refused(local, tmp_path):
     local.add_worker()
     with cluster(local.address), pytest.raises(InputError, match=r"does not see '.*nowhere'; wanted is a disk"):
         check_reach([tmp_path, tmp_path / "nowhere"])
+    with cluster(local.address):
+        check_shared(tmp_path / "results")
+    assert (tmp_path / "results").is_dir() and not list((tmp_path / "results").iterdir())
 
 
 def test_workers_that_share_no_disk_fit_and_colorize_by_urls(local, bucket, upload, lasting, wanted, there, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import model, save_photos
+from tiny import OVERRIDES, model, save_photos
 
 import sift_colorize
 from sift_colorize.base import USUAL
@@ -15,6 +15,8 @@ from sift_colorize.checks import InputError, ModelError, NoPhotosError, Settings
 from sift_colorize.color import luma
 from sift_colorize.colorizer import Colorizer
 from sift_colorize.learn_scene import SCENE_COMPONENTS
+from sift_colorize.listing import Listing
+from sift_colorize.modelfile import load_model, save_model
 from sift_colorize.scene import scene_groups
 from sift_colorize.settings import Settings, load_settings
 
@@ -217,3 +219,34 @@ def test_vividness_is_that_of_the_least_error_on_many_photos_and_the_usual_one_o
     assert USUAL < few[0] < few[1] < few[2] < few[3] < 1.2
     assert calibrated(5000, 1.2, cost=0.01) > 1.2
     assert calibrated(5000, 0.1) == 0.5 and calibrated(5000, 9) == 1.5
+
+
+def test_a_model_that_learns_anew_is_no_longer_that_of_its_file(tmp_path):
+    colorizer = sift_colorize.load(model()[1])
+    assert colorizer.digest_
+    assert colorizer.fit(save_photos(tmp_path, 2)).digest_ == ""
+
+
+def test_two_fits_may_share_a_listing(tmp_path):
+    listing = Listing(save_photos(tmp_path, 3))
+    one, other = (Colorizer(load_settings("default", OVERRIDES)).fit(listing) for _ in range(2))
+    assert one.reference_ == other.reference_
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"settings": []}, {"settings": {"cnn": 5}}, {"reference": None}, {"scores": 3}, {"reference": {"photos": [[]]}},
+        {"reference": {"photos": [["x", "y", "z", 1]]}},
+    ],
+)  # fmt: skip
+def test_a_header_that_is_none_is_refused(tmp_path, wrong):
+    arrays, header = load_model(model()[1])
+    save_model(tmp_path / "x.safetensors", arrays, header | wrong)
+    for read_model in (sift_colorize.load, Colorizer.load):
+        with pytest.raises(ModelError, match=r"x\.safetensors.*does not fit together"):
+            read_model(tmp_path / "x.safetensors")
+    del header[next(iter(wrong))]
+    save_model(tmp_path / "x.safetensors", arrays, header)
+    with pytest.raises(ModelError, match=r"x\.safetensors.*does not fit together"):
+        sift_colorize.load(tmp_path / "x.safetensors")

@@ -83,3 +83,13 @@ def test_the_map_covers_the_picture(tmp_path, dtype):
 def test_a_model_of_few_photos_says_that_it_does_not_know():
     with pytest.raises(ModelError, match="10 photos"):
         model()[0].expected_error(np.zeros((20, 20), np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_table_never_falls_even_where_all_places_are_alike(seed):
+    rng = np.random.default_rng(seed)
+    X, chroma = np.full((3001, 5), rng.standard_normal(), np.float32), np.full((3001, 2), 7.3, np.float32)
+    ridge = ErrorRidge({"a": Network.start(samples()[0], 0.0, 10.0), "b": Network.start(samples()[0], 0.0, 10.0)})
+    ridge.add(*samples())
+    learned = ridge.calibrated([(X, chroma, rng.uniform(1, 20, 3001))])
+    Confidence.from_arrays(learned.to_arrays())

@@ -169,3 +169,18 @@ def test_baselines_are_the_means_they_are_called(package_photos):
     errors = [((baselines.chroma(name, lab[..., 0]) - lab[..., 1:]) ** 2).mean() for name in BASELINES]
     assert errors == sorted(errors, reverse=True)
     assert (baselines.chroma("grey", lab[..., 0]) == 0).all()
+
+
+@pytest.mark.parametrize("white", ["D65", "D50", "0.4476, 0.4074"])
+def test_a_flat_tint_explains_nothing_whatever_the_white(package_photos, white):
+    """The train mean, which is of the model's own white, has R² 0."""
+    truth = package_photos["coffee"][::2, ::2]
+    oracle = Oracle(truth)
+    oracle.settings = oracle.settings.replaced({"color": {"white_point": white}})
+    oracle.baselines_ = Baselines.from_table(chroma_table(rgb_to_lab(truth, white)))
+    ab = np.broadcast_to(oracle.baselines_.train_mean, (*truth.shape[:2], 2))
+    lab = np.dstack([rgb_to_lab(truth, white)[..., :1], ab]).astype(np.float32)
+    oracle.picture = np.rint(np.clip(lab_to_rgb(lab, white), 0, 1) * 255).astype(np.uint8)
+    figures = summarize([score_photo(oracle, truth, "lightness")[0]])
+    inside = (oracle.picture > 0).all(2) & (oracle.picture < 255).all(2)
+    assert inside.mean() > 0.9 and abs(figures["r2_a"]) < 0.05 and abs(figures["r2_b"]) < 0.05

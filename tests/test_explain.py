@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from test_photos import gamma_profile
 from tiny import OVERRIDES, pictures, save_photos
 
 from sift_colorize.colorizer import Colorizer
-from sift_colorize.explain import draw, explain
+from sift_colorize.explain import draw, explain, explain_file
+from sift_colorize.features import lightness_of
+from sift_colorize.photos import opened
 from sift_colorize.pipeline import cli
 from sift_colorize.settings import load_settings
 
@@ -88,3 +91,14 @@ def test_what_cannot_be_explained(taught, tmp_path, photo, out, words):
     assert said.exit_code == 2 or said.exit_code == 3
     assert words in said.stderr
     assert (folder / "photos" / "photo0.png").read_bytes() == before
+
+
+def test_a_grey_scan_is_explained_with_the_tones_that_its_profile_gives(taught, tmp_path):
+    grey = Image.linear_gradient("L")
+    grey.save(tmp_path / "x.png")
+    grey.save(tmp_path / "y.png", icc_profile=gamma_profile(1.0, b"GRAY"))
+    plain, toned = (explain_file(taught[0], tmp_path / name, tmp_path / "why.png") for name in ("x.png", "y.png"))
+    assert toned.grey.mean() > plain.grey.mean() + 20
+    with opened(tmp_path / "y.png", as_grey=True) as (page,):
+        wanted = lightness_of(np.asarray(page.pixels), page.lightness)
+    np.testing.assert_allclose(lightness_of(toned.grey).mean(), wanted.mean(), atol=1)

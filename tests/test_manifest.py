@@ -1,5 +1,6 @@
 """The manifest says of each photo what went in and what came out; an interrupted run goes on; a watched folder too."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,11 +15,12 @@ from PIL import Image
 
 from sift_colorize import batch
 from sift_colorize.batch import colorize_files, watch_files
-from sift_colorize.checks import StorageError
+from sift_colorize.checks import PhotoError, StorageError
 from sift_colorize.color import lightness, rgb_to_lab
-from sift_colorize.files import content_digest
+from sift_colorize.files import content_digest, sha256
 from sift_colorize.manifest import Manifest
 from sift_colorize.metadata import is_marked
+from sift_colorize.photo_writing import write
 from sift_colorize.photos import read
 from sift_colorize.planning import Options
 
@@ -130,7 +132,7 @@ def test_the_map_of_the_expected_error_is_what_the_model_says(tmp_path, monkeypa
     monkeypatch.setattr(colorizer, "confidence_", object())
     monkeypatch.setattr(type(colorizer), "expected_error", lambda self, grey, table: grey / np.float32(10))
     list(colorize_files(photo, colorizer, Options(out=tmp_path / "x.png", confidence=True)))
-    codes = read(tmp_path / "x.confidence.png")
+    codes = read(tmp_path / "x.png.confidence.png")
     np.testing.assert_array_equal(codes.pixels, np.rint(read(photo, as_grey=True).pixels * np.float32(10)))
     assert dict(codes.metadata.text)["Description"].endswith("code / 100 = Lab units")
 
@@ -184,3 +186,51 @@ def test_a_jpeg_keeps_its_lightness_if_that_is_asked_for(tmp_path, colorizer):
         assert np.median(away) <= 2
     L = rgb_to_lab(read(tmp_path / "lightness.jpg").pixels)[..., 0]
     assert np.median(np.abs(L - lightness(grey))) < 0.5
+
+
+def test_a_watch_waits_for_each_folder_and_never_takes_its_own_results(tmp_path, colorizer, monkeypatch):
+    monkeypatch.setattr(batch, "SETTLED", 0.2)
+    monkeypatch.setattr(batch, "POLL", 0.05)
+    tiny.save_photos(tmp_path / "a", 1)
+    (tmp_path / "b").mkdir()
+    options = Options(out=tmp_path / "a", suffix="_c", recursive=True)
+    outcomes = watch_files([tmp_path / "a", tmp_path / "b"], colorizer, options)
+    assert next(outcomes).target == tmp_path / "a" / "a" / "photo0_c.png"
+    threading.Timer(0.7, tiny.save_photos, (tmp_path / "b", 1)).start()
+    assert next(outcomes).source == tmp_path / "b" / "photo0.png"
+
+
+def test_a_watch_keeps_who_came_first_and_goes_on_after_a_full_disk(tmp_path, colorizer, monkeypatch):
+    """What was left then is done later; a photo that would have had its name first gets another."""
+    for name, seconds in (("SETTLED", 0.1), ("POLL", 0.05), ("RETRY", 0.1)):
+        monkeypatch.setattr(batch, name, seconds)
+    _, card, _ = tiny.save_photos(tmp_path / "in", 3)
+    card.rename(card.with_suffix(".tif"))
+    refusals = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def full(*arguments):
+        if refusals:
+            raise StorageError("no space left") from refusals.pop()
+        return write(*arguments)
+
+    monkeypatch.setattr(batch, "write", full)
+    options = Options(out=tmp_path / "out", format="png", on_exists="overwrite")
+    outcomes = watch_files(tmp_path / "in", colorizer, options)
+    assert [next(outcomes).status for _ in range(6)] == ["failed", "left", "left", "done", "done", "done"]
+    (tmp_path / "in" / "photo2.png").rename(tmp_path / "in" / "photo1.png")
+    late = next(outcomes)
+    assert (late.source.name, late.target.name) == ("photo1.png", "photo1_2.png")
+
+
+def test_a_result_that_may_not_be_read_costs_itself_alone(tmp_path, colorizer, monkeypatch):
+    tiny.save_photos(tmp_path / "in", 2)
+    run(tmp_path, colorizer)
+    (tmp_path / "out" / "manifest.jsonl").unlink()
+
+    def locked(path):
+        if path == tmp_path / "out" / "photo0.png":
+            raise PhotoError(f"'{path}' can't be read")
+        return sha256(path)
+
+    monkeypatch.setattr(batch, "sha256", locked)
+    assert [outcome.status for outcome in run(tmp_path, colorizer)] == ["failed", "skipped"]

@@ -353,6 +353,7 @@ def test_orientation_is_applied_once(tmp_path, orientation, order):
     deep = array.astype(np.uint16) * 257
     data = {
         "8.png": encoded(array, "PNG", exif=exif),
+        "8-late.png": with_late_chunks(encoded(array, "PNG"), chunk(b"eXIf", exif[6:])),
         "8.tif": encoded(array, "TIFF", exif=exif),
         "8.webp": encoded(array, "WEBP", exif=exif, lossless=True),
         "16.png": deep_png(deep, extra_after=chunk(b"eXIf", exif[6:])),
@@ -382,6 +383,69 @@ def test_orientation_in_a_jpeg_and_in_xmp_alone(tmp_path):
     assert b'tiff:Orientation="1"' in photo.metadata.xmp
     both = read(saved(tmp_path, "z.jpg", encoded(array, "JPEG", xmp=xmp, exif=exif_block(1))))
     assert both.pixels.shape == (16, 32, 3)  # EXIF is asked first
+
+
+def with_late_chunks(png, *chunks):
+    """Put chunks between the pixels and the end of a PNG, as ImageMagick and exiftool do."""
+    return png[:-12] + b"".join(chunks) + png[-12:]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_stands_behind_the_pixels_of_a_png_is_kept(tmp_path, deep):
+    xmp = b"<x:xmpmeta>late</x:xmpmeta>"
+    late = [chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp), chunk(b"eXIf", exif_block()[6:])]
+    png = deep_png(random_array((4, 6), np.uint16)) if deep else encoded(random_array((4, 6), np.uint8), "PNG")
+    photo = read(saved(tmp_path, "x.png", with_late_chunks(png, *late)))
+    assert photo.metadata.xmp == xmp and b"Maker" in photo.metadata.exif
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "CMYK", "1"])
+@pytest.mark.parametrize("tagged", [False, True])
+def test_a_tiff_that_says_it_twice_is_turned_once(tmp_path, mode, tagged):
+    """By its tag, or by XMP alone; and not at all where the tag says that it is upright."""
+    picture = Image.fromarray(smooth(16, 32)).convert(mode)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    extra = {700: xmp} | ({274: 6} if tagged else {})
+    photo = read(saved(tmp_path, "x.tif", encoded(picture, "TIFF", tiffinfo=extra)))
+    assert photo.pixels.shape[:2] == (32, 16) and b'Orientation="1"' in photo.metadata.xmp
+    if mode in ("L", "RGB"):
+        photo = read(saved(tmp_path, "y.tif", encoded(picture, "TIFF", tiffinfo={700: xmp, 274: 1})))
+        assert photo.pixels.shape[:2] == (16, 32)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_premultiplied_alpha_is_taken_out(tmp_path, dtype, colours):
+    top = 65535 if dtype == "uint16" else 1
+    straight, alpha = np.full((5, 7, colours), 0.6), np.linspace(0, 1, 35).reshape(5, 7, 1)
+    stored = np.concatenate([straight * alpha, alpha], axis=2) * top
+    stored = (np.rint(stored) if top > 1 else stored).astype(dtype)
+    kind = "rgb" if colours == 3 else "minisblack"
+    content = deep_tiff(stored, photometric=kind, planarconfig="contig", extrasamples=["assocalpha"])
+    photo = read(saved(tmp_path, "x.tif", content))
+    seen = photo.pixels.reshape(5, 7, colours)[alpha[..., 0] > 0.02] / top
+    np.testing.assert_allclose(seen, 0.6, atol=1e-3)
+    assert same(photo.alpha, stored[..., -1])
+
+
+def test_texts_of_a_tiff_are_its_bytes_and_odd_dates_no_hindrance(tmp_path):
+    said = {315: "Müller".encode("latin-1"), 33432: "© Köln".encode(), 270: b"caf\xe9", 306: b"2003", 305: b"\xdcnix"}
+    extra = [(tag, 2, 0, text, True) for tag, text in said.items()]
+    array = smooth(8, 9)
+    path = saved(tmp_path, "x.tif", deep_tiff(array, photometric="rgb", software=False, extratags=extra))
+    write(tmp_path / "y.tif", read(path))
+    write(tmp_path / "z.jpg", read(path))
+    write(tmp_path / "w.tif", read(tmp_path / "z.jpg"))
+    for name in ("y.tif", "w.tif"):
+        content = (tmp_path / name).read_bytes()
+        assert all(text + b"\0" in content for tag, text in said.items()), name
+
+
+def test_the_luma_of_a_grey_jpeg_is_taken_over_whatever_its_profile(tmp_path):
+    grey = smooth(16, 32)[..., 0]
+    for profile in (b"no profile at all", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()):
+        path = saved(tmp_path, "x.jpg", encoded(grey, "JPEG", icc_profile=profile))
+        assert photos.read(path, as_grey=True).luma is not None
 
 
 def test_alpha_turns_with_the_pixels(tmp_path):

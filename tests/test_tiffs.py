@@ -200,3 +200,15 @@ def test_pyramids_of_tiles_that_libvips_writes(tmp_path, package_photos, compres
         assert len(pages) == 1 and isinstance(pages[0].pixels, Rows)
         away = np.abs(np.asarray(pages[0].pixels).astype(int) - np.asarray(Image.open(tmp_path / "x.png")))
     assert away.max() == 0 if compression != "jpeg" else away.mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "CMYK"])
+def test_of_many_pages_that_pillow_reads_one_is_held_at_a_time(tmp_path, package_photos, mode):
+    pictures = [Image.fromarray(package_photos["coffee"][:40, : 60 + n]).convert(mode) for n in range(4)]
+    pictures[0].save(tmp_path / "x.tif", save_all=True, append_images=pictures[1:])
+    with opened(tmp_path / "x.tif", as_grey=False) as pages:
+        assert len(pages) == 4 and all(isinstance(page.pixels, Rows) for page in pages)
+        for number in (0, 3, 1, 3):
+            wanted = np.asarray(pictures[number].convert("L" if mode == "1" else "RGB"))
+            np.testing.assert_array_equal(pages[number].pixels[:7], wanted[:7])
+            np.testing.assert_array_equal(np.asarray(pages[number].pixels), wanted)

@@ -161,3 +161,12 @@ def test_differences_of_codes_are_counted(dtype, size, seed):
     b = np.where(rng.random(size) < 0.5, a, b)
     away = np.abs(a.astype(int) - b)
     assert differences(a, b) == ((away > 0).sum(), away.max(initial=0), away.sum())
+
+
+def test_a_jpeg_that_is_turned_is_compared_as_it_is_stored(tmp_path):
+    """What is shown of it has other rows: nothing is said of that, and nothing read beyond them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.linear_gradient("L").resize((2400, 1800)).save(tmp_path / "a.jpg", exif=exif)
+    verdict = verify(tmp_path / "a.jpg", tmp_path / "a.jpg")
+    assert verdict.is_kept() and verdict.seen is None and verdict.stored.pixels == 2400 * 1800

@@ -33,7 +33,7 @@ from .embedding import Embedding
 from .networks import ChromaNetwork, Koalarization, build_network, parameter_count
 from .trainer import CnnTrainer
 
-JUDGED = 24  # photos held out at most that a training is scored on on its way
+JUDGED = 48  # photos held out at most that a training is scored on on its way
 CALIBRATED = 100  # photos held out at most that the vividness comes from
 COLOURS = 200  # of each photo, that a network's start and the bins' weights are taken from
 STARTED_FROM = 16  # photos, that a network's weights are scaled on
@@ -363,7 +363,7 @@ def photo_colours(path: Path, digest: str, working_size: int, white: str, seed: 
     dict
         tint (2,), table (L_CODES, ROW_CODES, 3), ab (COLOURS, 2) float16.
     """
-    _, lab = load_lab(path, working_size, white)
+    _, lab = load_lab(path, working_size, white, digest)
     ab = lab[..., 1:].reshape(-1, 2)
     drawn = np.random.default_rng([seed, int(digest[:12], 16)]).integers(0, len(ab), COLOURS)
     return {"tint": ab.mean(0), "table": chroma_table(lab), "ab": ab[drawn].astype(np.float16)}

@@ -91,7 +91,7 @@ class CnnTrainer:
             group["lr"] = self.settings.learning_rate * min(1.0, (self.steps + 1) / WARM_UP)
         self.optimizer.step()
         self.steps += 1
-        keep = min(self.settings.average, self.steps / (self.steps + 9))  # a short memory at first
+        keep = min(self.settings.average, self.steps / (self.steps + 9))  # of the last ninth of the steps
         with torch.no_grad():
             for name, now in self.network.state_dict().items():
                 if now.dtype.is_floating_point:
