@@ -147,7 +147,8 @@ def extract(L: np.ndarray, settings: FeatureSettings, points: np.ndarray | None 
     """
     L = lightened(L)
     descriptors, energies, grid = dense_sift(L, settings.step, settings.bin_sizes, settings.smoothing)
-    lightness, contrast = local_moments(L, (*settings.blur_scales, *settings.contrast_scales), grid)
+    scales = (*settings.blur_scales, *settings.contrast_scales)
+    lightness, contrast = local_moments(L, scales, grid) if scales else ({}, {})
     columns = [descriptors]
     columns += [lightness[sigma][..., None] for sigma in settings.blur_scales]
     columns += [contrast[sigma][..., None] for sigma in settings.contrast_scales]
