@@ -46,7 +46,7 @@ PUBLISHED = {  # s, of the fusion network at SIZES, in its paper
 }
 FIGURES = ("gain_db", "r2_a", "r2_b", "sd_ratio_a", "sd_ratio_b", "ssim", "colourfulness")
 SHOWN = 10  # photos of a sheet
-CELL, GAP, HEAD = 170, 6, 24  # px
+CELL, GAP, HEAD = 140, 5, 24  # px
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def sheets(race: Race) -> None:
     for name, paths in (("compare", race.judge), ("compare_old", race.look)):
         chosen = paths[:: max(1, len(paths) // SHOWN)][:SHOWN]
         if chosen and models:
-            _sheet(chosen, models, name == "compare").save(race.results / f"{name}.jpg", quality=75)
+            _sheet(chosen, models, name == "compare").save(race.results / f"{name}.jpg", quality=68)
 
 
 def _sheet(paths: list[Path], models: dict[str, BaseColorizer], truth: bool) -> Image.Image:

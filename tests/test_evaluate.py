@@ -182,5 +182,5 @@ def test_a_flat_tint_explains_nothing_whatever_the_white(package_photos, white):
     lab = np.dstack([np.full(truth.shape[:2], 60.0), ab]).astype(np.float32)  # at any L: only a and b are looked at
     oracle.picture = np.rint(np.clip(lab_to_rgb(lab, white), 0, 1) * 255).astype(np.uint8)
     figures = summarize([score_photo(oracle, truth, "lightness")[0]])
-    assert 0 < oracle.picture.min() and oracle.picture.max() < 255
+    assert oracle.picture.min() > 0 and oracle.picture.max() < 255
     assert abs(figures["r2_a"]) < 0.02 and abs(figures["r2_b"]) < 0.02
