@@ -2,6 +2,7 @@
 
 import errno
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -366,15 +367,15 @@ def test_an_error_of_ours_and_want_of_memory_stop_nothing(tmp_path, colorizer, m
     assert "memory" in outcomes[1].reason
 
 
-def deadly(outcome, colorizer, options):
-    if outcome.source.name in ("photo1.png", "photo6.png"):
+def deadly(names, outcome, colorizer, options):
+    if outcome.source.name in names:
         os._exit(1)
     return colorize_file(outcome, colorizer, options)
 
 
 def test_a_worker_that_dies_is_reported_and_the_run_goes_on(tmp_path, colorizer, monkeypatch):
     tiny.save_photos(tmp_path / "in", 8)
-    monkeypatch.setattr(batch, "colorize_file", deadly)
+    monkeypatch.setattr(batch, "colorize_file", partial(deadly, ("photo1.png", "photo6.png")))
     outcomes = list(colorize_files(tmp_path / "in", colorizer, Options(out=tmp_path / "out"), jobs=2))
     assert [outcome.status for outcome in outcomes] == ["done", "failed", *["done"] * 4, "failed", "done"]
     assert all("memory" in outcome.reason for outcome in outcomes if outcome.status == "failed")
@@ -382,16 +383,10 @@ def test_a_worker_that_dies_is_reported_and_the_run_goes_on(tmp_path, colorizer,
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
-def deadly_at_both_ends(outcome, colorizer, options):
-    if outcome.source.name in ("photo0.png", "photo4.png"):
-        os._exit(1)
-    return colorize_file(outcome, colorizer, options)
-
-
 def test_the_last_photo_after_a_death_is_not_worked_on_in_this_process(tmp_path, colorizer, monkeypatch):
     """Five photos, two workers: the first ends its worker, the next three are done alone, the last would end all."""
     tiny.save_photos(tmp_path / "in", 5)
-    monkeypatch.setattr(batch, "colorize_file", deadly_at_both_ends)
+    monkeypatch.setattr(batch, "colorize_file", partial(deadly, ("photo0.png", "photo4.png")))
     outcomes = list(colorize_files(tmp_path / "in", colorizer, Options(out=tmp_path / "out"), jobs=2))
     assert [outcome.status for outcome in outcomes] == ["failed", "done", "done", "done", "failed"]
 
