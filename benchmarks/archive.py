@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import limit, show, write
+from benchmarks.machine import apart, limit, show, write
 from sift_colorize.bundled import bundled_photos
 from sift_colorize.photo_writing import write as write_photo
 from sift_colorize.photos import Photo
@@ -44,12 +44,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 def run(path: Path, out: Path) -> tuple[float, float]:
     """Colorize one photo in a process of its own; return s, and its peak memory in bytes."""
-    command = [sys.executable, "-c", COLORIZE, str(path), "-o", str(out)]
-    apart = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command]  # a process starts with the peak of the one that made it
-    result = subprocess.run(apart, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(result.stderr)
-    seconds, peak = result.stdout.split()[-2:]
+    seconds, peak = apart(COLORIZE, [str(path), "-o", str(out)]).split()
     return float(seconds), float(peak)
 
 

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import peers
 from benchmarks.machine import compare, machine
+from benchmarks.quality import FIGURES
 from sift_colorize.base import BaseColorizer
 from sift_colorize.bundled import bundled_photos
 from sift_colorize.caching import Cache, digest_of
@@ -44,7 +45,6 @@ PUBLISHED = {  # s, of the fusion network at SIZES, in its paper
     "CPU": (0.459, 1.869, 5.974, 23.896),
     "GPU": (0.153, 0.644, 1.867, 8.534),
 }
-FIGURES = ("gain_db", "r2_a", "r2_b", "sd_ratio_a", "sd_ratio_b", "ssim", "colourfulness")
 SHOWN = 10  # photos of a sheet
 CELL, GAP, HEAD = 140, 5, 24  # px
 
@@ -170,14 +170,15 @@ def _judged(race: Race, name: str, colorizer: BaseColorizer) -> dict[str, Any]:
     """Store a model, and score what a user would load, under the ``lightness`` guarantee."""
     colorizer.save(race.model(name))
     stored = load(race.model(name))
-    calls = [(stored, path) for path in race.judge]
-    rows = progress(in_workers(_score, calls, available_cores(), chunk=2), len(calls), "evaluating")
+    calls = ((path,) for path in race.judge)
+    rows = in_workers(_score, calls, available_cores(), chunk=2, shared=(stored,))
+    rows = progress(rows, len(race.judge), "evaluating")
     summary = summarize(list(rows))
     about = {"vivid": colorizer.vivid_, "processor": machine()["processor"]}
     return {figure: summary[figure] for figure in FIGURES} | about | {"photos": photos_digest(race.train, race.judge)}
 
 
-def _score(colorizer: BaseColorizer, path: Path) -> dict[str, Any]:
+def _score(path: Path, colorizer: BaseColorizer) -> dict[str, Any]:
     return score_photo(colorizer, protocol_photo(path), "lightness")[0]
 
 
@@ -324,7 +325,7 @@ def draw(race: Race) -> None:
             if at:
                 axes.plot(at, max(first["gain_db"], line[0][1]), "*", color=drawn.get_color(), markersize=14)
     axes.axhline(0, color="grey", lw=0.8)
-    axes.set(xscale="log", xlabel="minutes of training, 2 cores", ylabel="gain over one flat tint, dB")
+    axes.set(xscale="log", xlabel="minutes of training on the processor", ylabel="gain over one flat tint, dB")
     ticks = sorted({row["minutes"] for row in rows if row["name"] != CLASSICAL})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()

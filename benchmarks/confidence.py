@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sift_colorize.baselines import L_CODES, ROW_CODES, lightness_code, row_code
 from sift_colorize.color import lightness, rgb_to_lab
 from sift_colorize.colorizer import Colorizer
 from sift_colorize.confidence import errors
@@ -21,7 +22,6 @@ from sift_colorize.describe import known_photos
 from sift_colorize.evaluate import grey_input, protocol_photo
 from sift_colorize.files import find
 from sift_colorize.progress import progress
-from sift_colorize.samples import L_CODES, ROW_CODES, lightness_code, row_code
 from sift_colorize.threads import available_cores, in_workers
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,7 +30,7 @@ DECILES = 10
 STRENGTH = 200  # pixels; a cell of the table with fewer leans on the mean
 
 
-def observed(colorizer: Colorizer, path: Path) -> np.ndarray:
+def observed(path: Path, colorizer: Colorizer) -> np.ndarray:
     """Return (n, 3) float32 of a photo's pixels: expected error, error found, cell by lightness and row."""
     truth = protocol_photo(path)
     grey = grey_input(truth, "lightness")
@@ -97,8 +97,9 @@ def main() -> None:
     held_out = [path for path in find(options.train) if not known_photos(colorizer, [path])]
     looks = []
     for name, paths in (("judged", find(options.judge)), ("held out", held_out)):
-        calls = [(colorizer, path) for path in paths]
-        looks.append(list(progress(in_workers(observed, calls, available_cores(), chunk=4), len(calls), name)))
+        calls = ((path,) for path in paths)
+        seen = in_workers(observed, calls, available_cores(), chunk=4, shared=(colorizer,))
+        looks.append(list(progress(seen, len(paths), name)))
     result = figures(*looks)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -58,7 +58,7 @@ class Look:
     thumbnail: np.ndarray
 
 
-def look(colorizer: Colorizer, path: Path) -> Look:
+def look(path: Path, colorizer: Colorizer) -> Look:
     """Return how a photo looks."""
     L = lightness(grey_input(protocol_photo(path), "lightness"))
     settings = colorizer.settings.features
@@ -159,8 +159,8 @@ def fixed_camera(photo: Path, colorizer: Colorizer, settings: Settings, folder: 
     cases = (("areas apart", left, right), ("same area (upper bound)", everything, everything))
     for title, taught, judged in cases:
         place = folder / f"{photo.stem} {title}"
-        reference = [look(colorizer, path) for path in crops(pixels, taught, 50, place / "taught", 1)]
-        held = [look(colorizer, path) for path in crops(pixels, judged, 12, place / "judged", 2)]
+        reference = [look(path, colorizer) for path in crops(pixels, taught, 50, place / "taught", 1)]
+        held = [look(path, colorizer) for path in crops(pixels, judged, 12, place / "judged", 2)]
         yield chart(f"fixed camera, {photo.stem}: {title}", reference, held, settings, folder / "cache")
 
 
@@ -209,7 +209,8 @@ def main() -> None:
     colorizer = Colorizer.load(options.model)
     settings = load_settings("default")
     paths = find(options.photos)
-    looks = list(progress(in_workers(look, [(colorizer, path) for path in paths], 2, chunk=8), len(paths), "looking"))
+    seen = in_workers(look, ((path,) for path in paths), 2, chunk=8, shared=(colorizer,))
+    looks = list(progress(seen, len(paths), "looking"))
     with tempfile.TemporaryDirectory() as spare:
         folder = Path(spare)
         charts = _charts(

@@ -84,11 +84,18 @@ print(json.dumps({"s": time.perf_counter() - start, **found}))
 
 def timed_fit(words: list[str]) -> dict[str, float]:
     """Run ``fit`` in a process of its own; return s, main_mb and worker_mb: peaks of it and of its largest worker."""
-    command = [sys.executable, "-c", FIT, *words]
-    # A process starts with the peak of the one that made it: here a shell's, not this one's.
-    apart = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command] if os.name == "posix" else command
-    result = subprocess.run(apart, check=True, capture_output=True, text=True)
-    return json.loads(result.stdout.splitlines()[-1])
+    return json.loads(apart(FIT, words))
+
+
+def apart(script: str, words: list[str]) -> str:
+    """Run a script in a process of its own; return the last line that it prints."""
+    command = [sys.executable, "-c", script, *words]
+    if os.name == "posix":  # a process starts with the peak of the one that made it: here a shell's, not this one's
+        command = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(result.stderr)
+    return result.stdout.splitlines()[-1]
 
 
 def row(what: str, size: str, figures: dict[str, Any], peer_name: str, unit: str, wanted: float | None, scale=1.0):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,8 +13,9 @@ from .baselines import Baselines
 from .checks import InputError, ModelError, check_number, check_picture
 from .color import luma, white_point
 from .features import coarsening, lightness_at_work
-from .files import content_digest, found
+from .files import iter_photos
 from .modelfile import load_model, save_model
+from .progress import Progress, silent
 from .refine import refined
 from .rows import Picture, Rows
 from .settings import Settings
@@ -23,15 +24,11 @@ from .threads import one_thread
 
 if TYPE_CHECKING:  # learning is not imported to colour a photo
     from .caching import Cache
+    from .confidence import Confidence
     from .listing import Failure, Listing, Sources
 
 USUAL, USUAL_PHOTOS = 0.9, 10  # the s₀ of models of 5…50 photos, and how many photos held out would tell as much
 CLASSICAL = "none"  # the name of no CNN
-
-
-def silent(results: Iterable, total: int, label: str) -> Iterable:
-    """Show no progress."""
-    return results
 
 
 class BaseColorizer:
@@ -50,8 +47,11 @@ class BaseColorizer:
         Of the photos learned from: count, digest of all, and names, digests and mean a, b of up to 3,000.
     scores_ : dict
         Figures of the protocol, if `evaluate` has put them here.
-    digest_ : str
-        Of the model file, once it was written or read.
+    digest_, package_ : str
+        Of the model file, once it was written or read; the version of this package that wrote what was read.
+    confidence_ : Confidence or None
+        What tells how far the prediction may be from the truth; None where nothing does: in CNNs, and where too few
+        photos were learned from.
     note_ : str
         After `fit`: what the user should know of it, if anything.
     held_out_, failures_ : lists
@@ -63,9 +63,10 @@ class BaseColorizer:
     reference_: dict[str, Any]
     scores_: dict[str, Any]
     note_ = ""
-    digest_ = ""
+    digest_ = package_ = ""
     held_out_: list[Path]
     failures_: list[Failure]
+    confidence_: Confidence | None = None
     parts: tuple[str, ...] = ()  # of a model file beside the baselines, before the dot of a name
     sections: tuple[str, ...] = ()  # of the settings that the model depends on
 
@@ -77,7 +78,7 @@ class BaseColorizer:
         photos: str | Path | Sequence[str | Path] | Listing,
         cache: Cache | None = None,
         jobs: int = 1,
-        progress: Any = silent,
+        progress: Progress = silent,
         recursive: bool = False,
     ) -> Self:
         """Learn from colour photos.
@@ -117,14 +118,14 @@ class BaseColorizer:
 
         white_point(self.settings.color.white_point)
         self.digest_ = ""  # that of a file, which this will not be
-        listing = photos if isinstance(photos, Listing) else Listing(found(photos, recursive))
+        listing = photos if isinstance(photos, Listing) else Listing(iter_photos(photos, recursive))
         with nullcontext(cache) if cache else temporary_cache() as used:
             sources, failures = list_sources(listing, used, jobs, progress)
             self.failures_ = failures + self.learn(listing, sources, used, jobs, progress)
         self.scores_ = {}
         return self
 
-    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Progress) -> list[Failure]:
         """Learn from photos in the order of their digests; return those passed over."""
         raise NotImplementedError
 
@@ -202,6 +203,16 @@ class BaseColorizer:
         keep = keep or refinement.keep
         return refined(grey, chroma, grid, L_work, refinement, white, vivid, strength, keep, table)
 
+    def expected_error(self, array, table: np.ndarray | None = None) -> np.ndarray:
+        """Return how far the chroma is expected to be from the truth, (H, W) float32 in Lab units.
+
+        Raises
+        ------
+        ModelError
+            If the model does not know its errors; a classical one of 10 photos or more does.
+        """
+        raise ModelError("this model does not know its errors; wanted is a classical one, of 10 photos or more")
+
     def at_work(self, grey: Picture, table: np.ndarray | None = None) -> tuple[np.ndarray, int]:
         """Return the lightness of a grey picture at working size, and by how much its grid may be coarser."""
         size = self.settings.features.working_size
@@ -221,16 +232,15 @@ class BaseColorizer:
             "reference": self.reference_,
             "scores": self.scores_,
         }
-        save_model(path, arrays | self.to_arrays(), header)
-        self.digest_ = content_digest(path)
+        self.digest_ = save_model(path, arrays | self.to_arrays(), header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a model file; raises ModelError if it is not whole and sound."""
-        return cls.from_parts(*load_model(path), path)
+        return cls.from_parts(path, *load_model(path))
 
     @classmethod
-    def from_parts(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
+    def from_parts(cls, path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any], digest: str) -> Self:
         """Return the model whose file `path` holds these; raises ModelError if they do not fit together."""
         parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in (*cls.parts, "baselines")}
         for name, array in arrays.items():
@@ -240,11 +250,12 @@ class BaseColorizer:
             parts[part][key] = array
         try:
             model = cls(Settings.from_dict(header["settings"]))
+            white_point(model.settings.color.white_point)
             model.baselines_ = Baselines.from_arrays(parts["baselines"])
             model.vivid_ = check_number(header["vivid"], "vivid", 0, 100)
             model.reference_, model.scores_ = dict(header["reference"]), dict(header["scores"])
             model.take_arrays(parts)
-            model.digest_ = content_digest(path)
+            model.package_, model.digest_ = str(header.get("package", "")), digest
         except (KeyError, TypeError, ValueError, ModelError) as error:
             raise ModelError(f"'{path}' does not fit together: {error}") from None
         return model
@@ -255,7 +266,10 @@ class BaseColorizer:
 
 
 def vividness(pp: float, pt: float, tt: float, photos: int, cost: float) -> float:
-    """Return the largest vividness, up to 1.5, that costs at most `cost` dB against the best on other photos.
+    """Return the largest vividness, 0.5 to 1.5, that costs at most `cost` dB against the best on other photos.
+
+    `pp`, `pt` and `tt` are sums or means of the products below, Lab units², on `photos` photos held out; where nothing
+    is predicted, or none was held out, the answer is `USUAL`.
 
     The squared error is a parabola in the factor s on the predicted chroma p of the true t:
     E(s) = s² Σp² − 2s Σpt + Σt², least at s₀ = Σpt/Σp²; the answer is where it has risen by the cost above that.

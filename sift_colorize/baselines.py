@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .checks import ModelError
-from .samples import L_CODES, ROW_CODES, lightness_code, row_code
 
+L_CODES, ROW_CODES = 64, 12  # size of the table of mean chroma by lightness and row
 STRENGTH = 2000.0  # pixels; a cell of fewer leans on the mean of the larger group
 
 
@@ -25,7 +25,7 @@ class Baselines:
 
     @classmethod
     def from_table(cls, table: np.ndarray) -> Baselines:
-        """Return the baselines of counts and sums (L_CODES, ROW_CODES, 3), as `samples.chroma_table` gives them."""
+        """Return the baselines of counts and sums (L_CODES, ROW_CODES, 3), as `chroma_table` gives them."""
         count, sums = table[..., :1], table[..., 1:]
         mean = sums.sum((0, 1)) / count.sum()
         by_L = (sums.sum(1) + STRENGTH * mean) / (count.sum(1) + STRENGTH)
@@ -58,3 +58,22 @@ class Baselines:
 
 
 BASELINES = ("grey", "train_mean", "mean_given_L", "mean_given_L_row")
+
+
+def chroma_table(lab: np.ndarray) -> np.ndarray:
+    """Return count, sum of a and sum of b by lightness and row: (L_CODES, ROW_CODES, 3) float64."""
+    codes = lightness_code(lab[..., 0]) * ROW_CODES + row_code(len(lab))[:, None]
+    table = np.empty((L_CODES * ROW_CODES, 3))
+    for column, weights in enumerate((None, lab[..., 1].ravel(), lab[..., 2].ravel())):
+        table[:, column] = np.bincount(codes.ravel(), weights, minlength=len(table))
+    return table.reshape(L_CODES, ROW_CODES, 3)
+
+
+def lightness_code(L: np.ndarray) -> np.ndarray:
+    """Return the table's row for each lightness."""
+    return np.clip(L * (L_CODES / 100), 0, L_CODES - 1).astype(np.int64)
+
+
+def row_code(height: int) -> np.ndarray:
+    """Return the table's column for each of `height` rows."""
+    return np.arange(height) * ROW_CODES // height

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import BaseColorizer, silent
+from .base import BaseColorizer
 from .checks import ColorizeError, InputError, NoPhotosError, PhotoError, StorageError, WorkersError
 from .files import sha256, sweep
 from .manifest import Manifest
@@ -22,7 +22,8 @@ from .metadata import Metadata, marked
 from .photo_writing import output_suffix, write
 from .photos import Photo, opened
 from .places import Look, State, absolute, is_remote, place, staging
-from .planning import CONFIDENCE, Options, Outcome, is_folder, out_path, plan, settled, state_of, unique
+from .planning import CONFIDENCE, Options, Outcome, goes_into_folder, out_path, plan, settled, state_of, unique
+from .progress import Progress, silent
 from .rows import Rows
 from .stopping import at_the_end
 from .threads import alone_in_worker, check_reach, check_shared, everywhere, in_workers
@@ -40,7 +41,7 @@ def colorize_files(
     colorizer: BaseColorizer,
     options: Options | None = None,
     jobs: int = 1,
-    progress: Any = silent,
+    progress: Progress = silent,
 ) -> Iterator[Outcome]:
     """Colorize photos into files of the same size, depth, alpha and metadata.
 
@@ -69,7 +70,7 @@ def colorize_files(
         If no photo is found.
     """
     options = options or Options()
-    if options.confidence and getattr(colorizer, "confidence_", None) is None:
+    if options.confidence and colorizer.confidence_ is None:
         raise InputError(
             "this model does not know its errors; wanted is no --confidence, or a classical model of more photos"
         )
@@ -126,7 +127,7 @@ def _check_shared(planned: list[Outcome], options: Options) -> None:
     """Raise InputError if a worker on another machine does not see the photos, or what is written where results go."""
     check_reach([outcome.source for outcome in planned[:1]])
     if planned and not is_remote(planned[0].target):
-        folder = out_path(options) if is_folder(options) else planned[0].target.parent
+        folder = out_path(options) if goes_into_folder(options) else planned[0].target.parent
         check_shared(folder)
 
 
@@ -273,7 +274,8 @@ def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Photo:
 
     def make(start: int, stop: int) -> np.ndarray:
         if not made:
-            made.append(colorizer.painted(page.pixels, options.vivid, options.strength, options.keep, page.lightness))
+            knobs = options.vivid, options.strength, options.keep
+            made.append(colorizer.painted(page.pixels, *knobs, page.lightness_table))
         rows = made[0][start:stop]
         if stop == page.pixels.shape[0]:
             made.clear()
@@ -287,12 +289,12 @@ def _painted(page: Photo, colorizer: BaseColorizer, options: Options) -> Photo:
         xmp = marked(metadata.xmp, f"sift_colorize {__version__}", colorizer.digest_ or "(not saved)")
         metadata = replace(metadata, xmp=xmp)
     pixels = Rows((*page.pixels.shape, 3), page.pixels.dtype, make)
-    return replace(page, pixels=pixels, metadata=metadata, luma=page.luma if keeps_grey else None)
+    return replace(page, pixels=pixels, metadata=metadata, luma_coding=page.luma_coding if keeps_grey else None)
 
 
-def _write_confidence(target: Path, page: Photo, colorizer: Any) -> None:
+def _write_confidence(target: Path, page: Photo, colorizer: BaseColorizer) -> None:
     """Write how far the chroma is expected to be from the truth: a grey PNG of 16 bit, `ERROR_CODES` for a Lab unit."""
-    error = colorizer.expected_error(page.pixels, page.lightness)
+    error = colorizer.expected_error(page.pixels, page.lightness_table)
     said = "Expected distance of the colours from the truth, before --vivid and --strength"
     said += f"; code / {ERROR_CODES} = Lab units"
     codes = np.clip(np.rint(error * np.float32(ERROR_CODES)), 0, 65535).astype(np.uint16)

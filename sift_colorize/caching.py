@@ -197,9 +197,6 @@ class Cache:
     def __getstate__(self):
         return {"folder": self.folder, "computed": Counter(), "_stages": {}}
 
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-
     def counting_anew(self) -> Cache:
         """Return the same cache, whose `computed` begins at nothing."""
         other = Cache(self.folder)

@@ -29,9 +29,11 @@ from uuid import uuid4
 from . import __version__
 from .checks import ClusterError, InputError, WorkersError
 from .memory import keep_freed_memory
+from .places import CLUSTER
 from .progress import say
-from .threads import alone, using
+from .threads import on_one_thread, using
 
+SAME_VERSION = "install the same version on all of them"
 PATIENCE = 8.0  # s that a scheduler or a worker has to answer
 WORKERLESS = 60.0  # s that a run goes on waiting for a worker to come back
 AHEAD = 8  # tasks for each thread of the cluster that are given out at a time
@@ -52,9 +54,7 @@ def cluster(address: str) -> Iterator[Cluster]:
         another version of this package.
     """
     if not find_spec("distributed"):
-        raise InputError(
-            "a cluster wants dask; install it here and on the workers: pip install 'sift_colorize[cluster]'"
-        )
+        raise InputError(f"a cluster wants dask; install it here and on the workers: {CLUSTER}")
     import dask
     from distributed import Client
 
@@ -99,7 +99,7 @@ class Cluster:
         here, threads = _facts(), self._client.nthreads()
         for worker, there in self.everywhere(_facts).items():
             if isinstance(there, Exception):
-                raise InputError(f"worker {worker} can't run this package ({_first_line(there)}); {_install()}")
+                raise InputError(f"worker {worker} can't run this package ({_first_line(there)}); {SAME_VERSION}")
             if there["sift_colorize"] != here["sift_colorize"]:
                 raise InputError(_other_build(worker, there["sift_colorize"], here["sift_colorize"]))
             others = [f"{name} {there[name]} (here {here[name]})" for name in here if there[name] != here[name]]
@@ -215,7 +215,7 @@ def _work(part: list[tuple], given: tuple[Callable, tuple], wanted: str, folder:
     with _turn:
         if os.path.isdir(folder):
             os.chdir(folder)
-        return [alone(work, (*call, *shared)) for call in part]
+        return [on_one_thread(work, (*call, *shared)) for call in part]
 
 
 @cache
@@ -251,11 +251,7 @@ def processor() -> str:
 
 
 def _other_build(worker: str, there: str, here: str) -> str:
-    return f"worker {worker} has sift_colorize {there}, here is {here}; {_install()}"
-
-
-def _install() -> str:
-    return "install the same version on all of them"
+    return f"worker {worker} has sift_colorize {there}, here is {here}; {SAME_VERSION}"
 
 
 def _first_line(error: Exception) -> str:

@@ -307,6 +307,21 @@ def lightness(grey, white="D65") -> np.ndarray:
     return L
 
 
+def as_codes(grey: np.ndarray) -> np.ndarray:
+    """Return grey values as contiguous integer codes; floats in 0…1 become codes of 16 bit."""
+    if grey.dtype.kind == "f":
+        grey = (grey * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+    return np.ascontiguousarray(grey)
+
+
+def look_up(grey: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return what a table (256,) or (65536,) float32 has for each of the `as_codes` of a grey picture (H, W)."""
+    codes = as_codes(grey)
+    found = np.empty(codes.shape, np.float32)
+    kernels.look_up(codes.ravel(), table, found.ravel())
+    return found
+
+
 def to_grey_codes(L, dtype=np.uint8) -> np.ndarray:
     """Inverse of `lightness`: the nearest code, or the float, whose R = G = B has this L.
 

@@ -14,6 +14,7 @@ from .color import luma
 from .confidence import Confidence
 from .features import extract, feature_groups, resize, unfaded
 from .network import CHANNELS, Network, predict_chroma
+from .progress import Progress
 from .refine import upsample
 from .scene import SceneModel, columns_seen, scene_groups
 from .sift import Grid
@@ -59,7 +60,7 @@ class Colorizer(BaseColorizer):
     parts = (*CHANNELS, "confidence", "scene", "reference")
     sections = ("color", "features", "training", "regressor", "refinement")
 
-    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Progress) -> list[Failure]:
         """Learn from photos in the order of their digests; return those passed over."""
         from . import learn_scene, reference, training
 
@@ -114,7 +115,7 @@ class Colorizer(BaseColorizer):
         """
         self._check_fitted()
         if self.confidence_ is None:
-            raise ModelError("this model does not know its errors; wanted is one that learned from 10 photos or more")
+            return super().expected_error(array, table)
         grey = luma(check_picture(array))
         with one_thread():
             L_work, coarser = self.at_work(grey, table)

@@ -9,7 +9,8 @@ from .colorizer import Colorizer
 from .modelfile import load_model
 from .settings import Settings
 
-PACKAGED_MODEL = Path(__file__).parent / "models" / "landscape.safetensors"  # docs/landscape.md tells of it
+PACKAGED = "landscape"  # docs/landscape.md tells of it
+PACKAGED_MODEL = Path(__file__).parent / "models" / f"{PACKAGED}.safetensors"
 
 
 def new_colorizer(settings: Settings) -> BaseColorizer:
@@ -34,8 +35,9 @@ def load(path: str | Path | None = None) -> BaseColorizer:
         If it is a CNN, and PyTorch is not here.
     """
     path = path or PACKAGED_MODEL
-    arrays, header = load_model(path)
-    return _kind(header["settings"].get("cnn", {}).get("network", CLASSICAL)).from_parts(arrays, header, path)
+    arrays, header, digest = load_model(path)
+    kind = _kind(header["settings"].get("cnn", {}).get("network", CLASSICAL))
+    return kind.from_parts(path, arrays, header, digest)
 
 
 def _kind(network: str) -> type[BaseColorizer]:

@@ -92,11 +92,6 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     say(f"warning: {' '.join(str(message).split())}")
 
 
-def printable(text: str) -> str:
-    """Return text on one line, control characters as backslash escapes."""
-    return "".join(letter if letter.isprintable() or letter == " " else repr(letter)[1:-1] for letter in text)
-
-
 def report(sentence: str, lead: str = "error: ") -> None:
     """Write one line to stderr."""
     say(lead + " ".join(sentence.split()))

@@ -127,29 +127,27 @@ def describe_model(path: str | Path) -> dict[str, Any]:
         If it is not a whole and sound model.
     """
     from .colorizers import load
-    from .modelfile import load_model
     from .settings import Settings
 
     colorizer = load(path)
-    header = load_model(path)[1]
-    usual = Settings().to_dict()
+    settings, usual = colorizer.settings.to_dict(), Settings().to_dict()
     changed = {
         f"{section}.{key}": value
-        for section, keys in header["settings"].items()
-        for key, value in keys.items()
+        for section in colorizer.sections
+        for key, value in settings[section].items()
         if value != usual[section][key]
     }
     return {
         "file": str(path),
-        "digest": content_digest(path),
+        "digest": colorizer.digest_,
         "bytes": size_of(place(path)),
-        "package": str(header.get("package", "")),
+        "package": colorizer.package_,
         **colorizer.facts(),
         "vivid": colorizer.vivid_,
         "photos": colorizer.reference_.get("count"),
         "photos_digest": colorizer.reference_.get("digest"),
         "settings_changed": changed,
-        "settings": colorizer.settings.to_dict(),
+        "settings": settings,
         "scores": colorizer.scores_,
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import BaseColorizer, silent
+from .base import BaseColorizer
 from .baselines import BASELINES
 from .caching import Cache
 from .checks import ColorizeError, NoPhotosError
@@ -25,15 +25,15 @@ from .files import find
 from .listing import Failure, Listing
 from .photos import read
 from .places import place
+from .progress import Progress, silent
 from .reference import list_sources
-from .refine import paint
+from .refine import KEEP, paint
 from .samples import COLOURLESS
 from .settings import Settings
 from .threads import in_workers
 
 LONG_SIDE = 384
 PSNR_CAP = 60.0
-KEEPS = ("lightness", "grey")
 BOOTSTRAPS = 1000
 FEWEST_FOR_INTERVALS = 10
 SUMS = ("n", "error", "spread", "p", "pp", "t", "tt")
@@ -181,7 +181,7 @@ def evaluate(
     colorizer: BaseColorizer,
     photos: str | Path | Sequence[str | Path],
     jobs: int = 1,
-    progress: Any = silent,
+    progress: Progress = silent,
     recursive: bool = False,
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Score a colorizer on photos by the protocol.
@@ -210,8 +210,8 @@ def evaluate(
         If none could.
     """
     paths = find(photos, recursive)
-    calls = [(colorizer, path) for path in paths]
-    results = list(progress(in_workers(_score_path, calls, jobs, chunk=2), len(calls), "evaluating"))
+    results = in_workers(_score_path, ((path,) for path in paths), jobs, chunk=2, shared=(colorizer,))
+    results = list(progress(results, len(paths), "evaluating"))
     failures = [result for result in results if isinstance(result, Failure)]
     rows = [result for result in results if not isinstance(result, Failure)]
     if not rows:
@@ -224,14 +224,14 @@ def _both(rows: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     return summary | {"grey": summarize([row["grey"] for row in rows])}
 
 
-def _score_path(colorizer: BaseColorizer, path: Path) -> dict[str, dict[str, Any]] | Failure:
+def _score_path(path: Path, colorizer: BaseColorizer) -> dict[str, dict[str, Any]] | Failure:
     try:
         truth = protocol_photo(path)
     except ColorizeError as error:
         return Failure(path, str(error))
     if np.hypot(*np.moveaxis(rgb_to_lab(truth)[..., 1:], 2, 0)).max() < COLOURLESS:
         return Failure(path, f"{path} is a grey photo: there is no colour in it to compare with")
-    return {keep: score_photo(colorizer, truth, keep)[0] for keep in KEEPS}
+    return {keep: score_photo(colorizer, truth, keep)[0] for keep in KEEP}
 
 
 def triple(colorizer: BaseColorizer, path: Path) -> Triple:
@@ -246,7 +246,7 @@ def _triple(path: Path, truth: np.ndarray, row: dict[str, Any], colorized: np.nd
 
 
 def leave_one_out(
-    paths: Sequence[Path], settings: Settings, cache: Cache, jobs: int = 1, progress: Any = silent
+    paths: Sequence[Path], settings: Settings, cache: Cache, jobs: int = 1, progress: Progress = silent
 ) -> tuple[dict[str, Any], list[Triple]]:
     """Colorize each photo with a model that learned from all the others.
 
@@ -267,7 +267,7 @@ def leave_one_out(
 def _without(cache: Cache, i: int, paths: list[Path], settings: Settings) -> tuple[dict[str, Any], Triple]:
     colorizer = Colorizer(settings).fit(paths[:i] + paths[i + 1 :], cache=cache)
     truth = protocol_photo(paths[i])
-    scored = {keep: score_photo(colorizer, truth, keep) for keep in KEEPS}
+    scored = {keep: score_photo(colorizer, truth, keep) for keep in KEEP}
     return {keep: row for keep, (row, _) in scored.items()}, _triple(paths[i], truth, *scored["lightness"])
 
 

@@ -17,7 +17,7 @@ from .features import lightness_of, resize, working_shape
 from .photos import read
 from .places import is_same, place
 from .refine import paint
-from .sheet import FORMATS, GAP, INK, MARGIN, PALE, SMALL, TEXT, write_picture
+from .sheet import FORMATS, GAP, INK, MARGIN, PALE, SMALL, TEXT, elided, write_picture
 from .threads import one_thread
 
 NEIGHBOURS = 6
@@ -146,9 +146,9 @@ def explain_file(colorizer: BaseColorizer, path: str | Path, out: str | Path) ->
     if is_same(place(out), place(path)):
         raise InputError(f"'{out}' is the photo itself, and is not overwritten; choose another name with -o")
     photo = read(path, as_grey=True)  # as `colorize` reads it, with the tones that its profile gives
-    grey = photo.grey
-    if photo.lightness is not None:
-        grey = to_grey_codes(lightness_of(np.asarray(grey), photo.lightness), np.uint8)
+    grey = photo.pixels
+    if photo.lightness_table is not None:
+        grey = to_grey_codes(lightness_of(grey, photo.lightness_table), np.uint8)
     explanation = explain(colorizer, grey)
     write_picture(draw(explanation, place(path).name), out, "choose another place with -o")
     return explanation
@@ -166,7 +166,7 @@ def draw(explanation: Explanation, title: str = "") -> Image.Image:
     figure = Image.new("RGB", size, "white")
     pen, font, small = ImageDraw.Draw(figure), ImageFont.load_default(TEXT), ImageFont.load_default(SMALL)
     top = MARGIN + round(TEXT * LINE)
-    pen.text((MARGIN, MARGIN), _printable(title), INK, font, anchor="ls")
+    pen.text((MARGIN, MARGIN), elided(title, font, size[0] - 2 * MARGIN), INK, font, anchor="ls")
     for number, (name, pixels) in enumerate(pictures):
         left = MARGIN + number * (PANEL + GAP)
         pen.text((left, top), name, PALE, small, anchor="ls")
@@ -187,8 +187,9 @@ def draw(explanation: Explanation, title: str = "") -> Image.Image:
         y = top + GAP + row * BAR
         colour = paint(np.full((1, 1), SWATCH, np.uint8), np.array(neighbour.ab), keep="lightness")
         pen.rectangle((middle, y + 2, middle + 2 * SMALL, y + SMALL), fill=tuple(int(v) for v in colour[0, 0]))
-        text = f"{_printable(neighbour.name)[:48]}  distance {neighbour.distance:.2f}"
-        pen.text((middle + 2 * SMALL + GAP, y + SMALL), text, INK, small, anchor="ls")
+        left, distance = middle + 2 * SMALL + GAP, f"  distance {neighbour.distance:.2f}"
+        name = elided(neighbour.name, small, size[0] - MARGIN - left - small.getlength(distance))
+        pen.text((left, y + SMALL), name + distance, INK, small, anchor="ls")
     if not e.neighbours:
         pen.text((middle, top + GAP + SMALL), "none: the model has no scenes", PALE, small, anchor="ls")
     return figure
@@ -200,7 +201,3 @@ def _heat(error: np.ndarray) -> np.ndarray:
     pale, middle, dark = (np.array(colour, np.float32) for colour in ((255, 250, 230), (240, 150, 70), (110, 10, 30)))
     lower = pale + (middle - pale) * np.minimum(2 * share, 1)
     return np.rint(lower + (dark - middle) * np.maximum(2 * share - 1, 0)).clip(0, 255).astype(np.uint8)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

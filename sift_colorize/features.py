@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from ._kernels import features as kernels
-from .color import lightness, lightness_table
+from .color import as_codes, lightness, lightness_table, look_up
 from .opencv import cv2
 from .rows import Picture
 from .settings import FeatureSettings
@@ -76,24 +76,15 @@ def lightness_at_work(grey: Picture, working_size: int, table: np.ndarray | None
         for first in range(0, shape[0], step):
             last = min(first + step, shape[0])
             top, end = int(first * tall), min(math.ceil(last * tall), grey.shape[0])
-            codes, of_codes = _codes(grey[top:end], table)
+            codes = as_codes(grey[top:end])
+            of_codes = lightness_table(np.iinfo(codes.dtype).max + 1) if table is None else table
             kernels.area_means(codes, top, grey.shape[0], of_codes, first, last, L)
     return np.clip(L, 0, 100, out=L)
 
 
 def lightness_of(grey: np.ndarray, table: np.ndarray | None = None) -> np.ndarray:
     """Return L of grey codes, float32: by a table of each code, or sRGB's."""
-    if table is None:
-        return lightness(grey)
-    codes, of_codes = _codes(grey, table)
-    return of_codes[codes]
-
-
-def _codes(grey: np.ndarray, table: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return grey values as integer codes (floats as such of 16 bit), and the table of their lightness."""
-    if grey.dtype.kind == "f":
-        grey = (grey * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
-    return np.ascontiguousarray(grey), lightness_table(np.iinfo(grey.dtype).max + 1) if table is None else table
+    return lightness(grey) if table is None else look_up(grey, table)
 
 
 def lightened(L: np.ndarray) -> np.ndarray:

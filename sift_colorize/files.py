@@ -199,6 +199,11 @@ def content_digest(path) -> str:
     return _digest(path, lambda: hashlib.blake2b(digest_size=16))
 
 
+def digest_of_content(content: bytes) -> str:
+    """Return what `content_digest` says of a file that holds these bytes."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def _digest(path, algorithm: Callable) -> str:
     try:
         with at_hand(path) as file:
@@ -275,7 +280,7 @@ def find(inputs, recursive: bool = False) -> list[Path]:
     return list(paths.values())
 
 
-def found(inputs, recursive: bool = False) -> Iterator[Path]:
+def iter_photos(inputs, recursive: bool = False) -> Iterator[Path]:
     """Yield what `find` returns, as it is met: in no order, and a file that is met twice, twice."""
     for one in _each(inputs):
         yield from _expand(one, recursive)

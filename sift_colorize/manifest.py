@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,15 +14,6 @@ from .places import absolute, is_remote, spelled
 NAME = "manifest.jsonl"
 LONGEST_LINE = 1 << 20  # bytes; a longer one is none of ours
 ADVICE = "choose another -o or --manifest, or --no-manifest"
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What a file is known by: its SHA-256 digest, size, and time of its last change in ns."""
-
-    sha256: str
-    bytes: int
-    modified: int
 
 
 class Manifest:

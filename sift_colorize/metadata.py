@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
+ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825  # tags of TIFF, and of EXIF, which is one
+XMP_TAG, IPTC_TAG, PHOTOSHOP_TAG, ICC_TAG = 700, 33723, 34377, 34675  # tags of TIFF
 OFFSETS = (0x927C, 0xA005)  # maker notes and interoperability: offsets that would point nowhere elsewhere
 TEXT_TAGS = (0x010D, 0x010E, 0x010F, 0x0110, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
 PAGE_NUMBER = 0x0129
@@ -89,12 +90,13 @@ def plain_exif(exif: bytes) -> tuple[bytes | None, int | None]:
             tag, kind = struct.unpack_from(order + "HH", block, at)
             if tag == ORIENTATION:
                 form = order + ("H" if kind == 3 else "I")
-                (orientation,) = struct.unpack_from(form, block, at + 8)
+                (said,) = struct.unpack_from(form, block, at + 8)
+                orientation = said if said in range(1, 9) else None
                 struct.pack_into(form, block, at + 8, 1)
         struct.pack_into(order + "I", block, start + 2 + 12 * count, 0)
     except (KeyError, struct.error):
         return None, orientation
-    return bytes(block), orientation if orientation in range(1, 9) else None
+    return bytes(block), orientation
 
 
 def exif_of_tiff(file: BinaryIO, offset: int | None = None, orientation: int = 1) -> bytes | None:
@@ -185,9 +187,9 @@ def iptc_as_png(iptc: bytes) -> str:
 
 def upright_xmp(xmp: bytes) -> tuple[bytes, int | None]:
     """Return XMP with orientation 1, and the orientation that it had."""
-    said = re.search(rb'tiff:Orientation(="|>)([1-8])', xmp)
-    plain = re.sub(rb'(tiff:Orientation(?:="|>))[1-8]', rb"\g<1>1", xmp)
-    return plain, int(said[2]) if said else None
+    pattern = rb"""(tiff:Orientation(?:=["']|>))([1-8])"""
+    said = re.search(pattern, xmp)
+    return re.sub(pattern, rb"\g<1>1", xmp), int(said[2]) if said else None
 
 
 def marked(xmp: bytes | None, software: str, model_digest: str) -> bytes:

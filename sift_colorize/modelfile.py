@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .checks import ModelError
-from .files import unreadable, write_bytes
+from .files import digest_of_content, unreadable, write_bytes
 from .places import at_hand, place
 
 VERSION = 1
@@ -24,8 +24,8 @@ KEY = "sift_colorize"
 TYPES = (np.float16, np.float32, np.float64)
 
 
-def save_model(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
-    """Write a model file, whole or not at all.
+def save_model(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> str:
+    """Write a model file, whole or not at all; return its `files.content_digest`.
 
     Parameters
     ----------
@@ -42,16 +42,20 @@ def save_model(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str
     from safetensors.numpy import save
 
     text = json.dumps({"version": VERSION, **header}, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    write_bytes(path, save({k: np.asarray(v, order="C") for k, v in sorted(arrays.items())}, {KEY: text}))
+    content = save({k: np.asarray(v, order="C") for k, v in sorted(arrays.items())}, {KEY: text})
+    write_bytes(path, content)
+    return digest_of_content(content)
 
 
-def load_model(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_model(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
     """Read a model file.
 
     Returns
     -------
     arrays : dict of ndarrays
     header : dict
+    digest : str
+        The `files.content_digest` of what was read.
 
     Raises
     ------
@@ -73,7 +77,7 @@ def load_model(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
             raise ModelError(f"'{path}': array '{name}' has type {array.dtype}; wanted are floats")
         if not np.isfinite(array).all():
             raise ModelError(f"'{path}': array '{name}' holds NaN or infinity; wanted is a model with finite weights")
-    return arrays, header
+    return arrays, header, digest_of_content(content)
 
 
 def _read(path: Path) -> bytes:

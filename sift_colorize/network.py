@@ -140,8 +140,10 @@ class Network:
         return self if self.dtype == dtype else self.with_flat(self.flat.astype(dtype))
 
     @classmethod
-    def start(cls, X, y_mean=0.0, y_scale=1.0, *, seed=0, spread=1.6, x_mean=None, x_scale=None, dtype=None) -> Network:
+    def start(cls, X, y_mean=0.0, y_scale=1.0, *, seed=0, spread=1.6, x_mean=None, x_scale=None) -> Network:
         """Return an untrained network whose units are centred and spread over a batch of data.
+
+        It computes in float64 for float64 data, else in float32.
 
         Parameters
         ----------
@@ -155,8 +157,6 @@ class Network:
             Standard deviation of each unit before its sigmoid, over the batch.
         x_mean, x_scale : (D,) array_like, optional
             Of the inputs; without them, those of the batch.
-        dtype : float32 or float64, optional
-            Of the network; without it, float64 for float64 data, else float32.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class Network:
         W ~ N(0, (4.8/√n)²), bias −½ of the column's sum.
         """
         X = np.asarray(X)
-        dtype = np.dtype(dtype or (np.float64 if X.dtype == np.float64 else np.float32))
+        dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
         if X.ndim != 2 or 0 in X.shape:
             raise InputError(f"X has shape {X.shape}; wanted is (samples, features), at least one of each")
         h = X.astype(np.float64)

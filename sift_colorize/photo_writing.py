@@ -152,16 +152,16 @@ def _with_pillow(file: BinaryIO, suffix: str, photo: Photo, alpha: Picture | Non
 def _jpeg(file: BinaryIO, photo: Photo, icc: bytes | None, quality: int | None) -> None:
     tables = [_tables(quality or LEAST_LOSS)[0], _tables(quality or USUAL)[1]]
     header = _jpeg_header(photo.metadata, icc)
-    if photo.luma and photo.luma.grey and photo.pixels.ndim == 3:
+    if photo.luma_coding and photo.luma_coding.grey and photo.pixels.ndim == 3:
         planes = tuple(np.empty(photo.pixels.shape[:2], np.uint8) for _ in range(2))
         for rows in strips(photo.pixels, STRIP_BYTES):
             _, red, blue = cv2.split(cv2.cvtColor(photo.pixels[rows], cv2.COLOR_RGB2YCrCb))
             planes[0][rows], planes[1][rows] = blue, red
-        for part in with_chroma(photo.luma.grey, (planes[0], planes[1]), tables[1], header):
+        for part in with_chroma(photo.luma_coding.grey, (planes[0], planes[1]), tables[1], header):
             file.write(part)
         return
-    if photo.luma:
-        tables[0] = list(photo.luma.table)
+    if photo.luma_coding:
+        tables[0] = list(photo.luma_coding.table)
     coded = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(photo.pixels))
     image.save(coded, "JPEG", qtables=tables[: 2 if photo.pixels.ndim == 3 else 1], subsampling=0)

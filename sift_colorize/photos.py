@@ -26,7 +26,12 @@ from .color import luma
 from .files import RAW_SUFFIXES, unreadable
 from .jpegs import LumaCoding, apart
 from .metadata import (
+    ICC_TAG,
+    IPTC_TAG,
+    ORIENTATION,
+    PHOTOSHOP_TAG,
     PLAIN,
+    XMP_TAG,
     Metadata,
     exif_of_tiff,
     iptc_of_png,
@@ -40,7 +45,7 @@ from .places import at_hand, place
 from .profiles import Tones, tones
 from .rows import Picture, Rows, strips, turned
 
-WANTED = "wanted is a PNG, JPEG, TIFF, WebP, BMP or JPEG 2000 photo"
+WANTED = "wanted is a PNG, JPEG, TIFF, WebP, BMP, JPEG 2000 or AVIF photo"
 LIMIT = 178_956_970  # pixels, Pillow's limit against decompression bombs
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JP2_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
@@ -57,7 +62,7 @@ MODES = {
     "RGBa": "colour with alpha", "YCbCr": "colour", "CMYK": "CMYK",
 }  # fmt: skip
 SRGB_TOLERANCE = 3  # codes: profiles called sRGB differ by rounding
-EXTRA = 'wanted is the extra: pip install "sift-colorize[formats]"'
+EXTRA = "wanted is the extra: pip install '.[formats]'"
 
 # tifffile tells of damage through its log, and Python prints what nobody listens to; the error says it already.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -75,8 +80,8 @@ class Photo:
     alpha : (H, W) of the same type, array or `Rows`, or None.
     metadata : Metadata
     source : what the file was, in words.
-    lightness : L of each grey code, (256,) or (65536,; of floats at equal steps too) float32, if it isn't sRGB's.
-    luma : how the file coded its luma, if it is a JPEG; None for pixels with other grey codes than the file's.
+    lightness_table : (256,) or (65536,) float32, L of each grey code (floats: of 16 bit), if it isn't sRGB's.
+    luma_coding : how the file coded its luma, if it is a JPEG; None for pixels with other grey codes than the file's.
     lossless : whether it was stored so.
     """
 
@@ -84,8 +89,8 @@ class Photo:
     alpha: Any = None
     metadata: Metadata = PLAIN
     source: str = ""
-    lightness: np.ndarray | None = None
-    luma: LumaCoding | None = None
+    lightness_table: np.ndarray | None = None
+    luma_coding: LumaCoding | None = None
     lossless: bool = True
 
     @property
@@ -270,7 +275,7 @@ def _with_pillow(image: Image.Image, as_grey: bool, data: bytes = b"", exif: byt
     kind = "JPEG" if image.format == "MPO" else image.format
     notes = [str(kind), MODES[image.mode], "8 bit"]
     coding = parts = None
-    lossless = kind not in ("JPEG", "AVIF") and not (kind == "WEBP" and b"VP8 " in data[:4096])
+    lossless = _is_lossless_webp(data) if kind == "WEBP" else kind not in ("JPEG", "AVIF")
     curve = _curve(image.info.get("icc_profile"), image.mode)
     if kind == "JPEG" and image.mode in ("L", "RGB"):
         tables = getattr(image, "quantization", {})
@@ -359,7 +364,7 @@ def _metadata(image: Image.Image, exif: bytes | None = None) -> Metadata:
     if image.format == "TIFF":
         xmp = upright_xmp(xmp)[0] if isinstance(xmp, bytes) else None  # Pillow turns it
         tags = image.tag_v2  # type: ignore[attr-defined]
-        iptc = _iptc_of_tiff(tags.get(33723), tags.get(34377))
+        iptc = _iptc_of_tiff(tags.get(IPTC_TAG), tags.get(PHOTOSHOP_TAG))
         return Metadata(exif, icc, xmp, iptc, resolution(info.get("dpi")))
     exif = info.get("exif")
     if not exif and "Raw profile type exif" in info:
@@ -407,7 +412,7 @@ def _deep(pixels: Picture, alpha: Picture | None, metadata: Metadata, as_grey: b
         known = space == b"RGB " and pixels.ndim == 3 and icc[36:40] == b"acsp"
         notes.append("colour profile kept, not applied" if known else "broken colour profile left out")
         metadata = metadata if known else replace(metadata, icc=None)
-    photo = Photo(pixels, alpha, metadata, lightness=table)
+    photo = Photo(pixels, alpha, metadata, lightness_table=table)
     return _upright(replace(photo, pixels=_grey_of(pixels)) if as_grey and pixels.ndim == 3 else photo, notes)
 
 
@@ -448,6 +453,16 @@ def _png_chunk(data: bytes, wanted: bytes) -> bytes | None:
             return data[at + 8 : at + 8 + size]
         at += 12 + size
     return None
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    at = 12
+    while at + 8 <= len(data):  # a profile, alpha and others may stand before the pixels
+        kind, size = struct.unpack_from("<4sI", data, at)
+        if kind in (b"VP8 ", b"VP8L", b"ANMF"):
+            return kind == b"VP8L"
+        at += 8 + size + size % 2
+    return False
 
 
 # TIFF
@@ -556,15 +571,13 @@ def _checked_floats(rows: np.ndarray) -> np.ndarray:
 
 
 def _tiff_metadata(page: Any, file: BinaryIO) -> Metadata:
-    from . import tiffs
-
     value = page.tags.valueof
     said = 282 in page.tags and value(296, default=2) in (2, 3)
     dpi = resolution(page.get_resolution("inch")) if said else None
-    exif = exif_of_tiff(file, page.offset, value(274, default=1))
-    iptc = _iptc_of_tiff(value(tiffs.IPTC), value(tiffs.PHOTOSHOP))
-    icc, xmp = (found if isinstance(found := value(code), bytes) else None for code in (tiffs.ICC, tiffs.XMP))
-    if xmp and 274 in page.tags:  # the tag is asked first
+    exif = exif_of_tiff(file, page.offset, value(ORIENTATION, default=1))
+    iptc = _iptc_of_tiff(value(IPTC_TAG), value(PHOTOSHOP_TAG))
+    icc, xmp = (found if isinstance(found := value(code), bytes) else None for code in (ICC_TAG, XMP_TAG))
+    if xmp and ORIENTATION in page.tags:  # the tag is asked first
         xmp = upright_xmp(xmp)[0]
     return Metadata(exif, icc, xmp, iptc, dpi)
 
@@ -579,10 +592,7 @@ def _jpeg_2000(data: bytes, told: _Teller, as_grey: bool) -> Photo:
         found = jp2.read(data, told.check_size)
     except ValueError as error:
         raise _RefusedError(str(error)) from error
-    notes = [
-        "JPEG 2000",
-        ("grey" if found.pixels.ndim == 2 else "colour") + (" with alpha" if found.alpha is not None else ""),
-    ]
+    notes = ["JPEG 2000", _channels(found.pixels, found.alpha)]
     notes += [f"from {found.bits} bit"] if found.bits not in (8, 16) else []
     return _deep(found.pixels, found.alpha, found.metadata, as_grey, notes)
 
@@ -635,7 +645,7 @@ def _upright(photo: Photo, notes: list[str]) -> Photo:
     if xmp:
         xmp, said = upright_xmp(xmp)
         orientation = orientation or said
-    dpi, coding = metadata.dpi, photo.luma
+    dpi, coding = metadata.dpi, photo.luma_coding
     pixels, alpha = photo.pixels, photo.alpha
     if orientation not in (None, 1):
         pixels, alpha = turned(pixels, orientation), None if alpha is None else turned(alpha, orientation)
@@ -645,4 +655,4 @@ def _upright(photo: Photo, notes: list[str]) -> Photo:
     pixels = pixels if isinstance(pixels, Rows) else np.ascontiguousarray(pixels)
     alpha = alpha if alpha is None or isinstance(alpha, Rows) else np.ascontiguousarray(alpha)
     metadata = replace(metadata, exif=exif, xmp=xmp, dpi=dpi)
-    return replace(photo, pixels=pixels, alpha=alpha, metadata=metadata, source=", ".join(notes), luma=coding)
+    return replace(photo, pixels=pixels, alpha=alpha, metadata=metadata, source=", ".join(notes), luma_coding=coding)

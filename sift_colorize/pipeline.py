@@ -27,12 +27,11 @@ from .console import (
     keep_debug,
     leave,
     print_json,
-    printable,
     report,
     report_failures,
     show_version,
 )
-from .progress import progress, say
+from .progress import Progress, printable, progress, say, silent
 
 if TYPE_CHECKING:
     from .base import BaseColorizer
@@ -58,17 +57,22 @@ def _jobs(jobs: int | None) -> int:
     return jobs or available_cores()
 
 
-def _shown(quiet: bool) -> Any:
-    from .base import silent
-
+def _shown(quiet: bool) -> Progress:
     return silent if quiet else progress
 
 
-def _model(path: str | None) -> BaseColorizer:
-    """Return the model that is named, or the one in this folder, or the one in the package."""
+def _model_file(name: str | None) -> str | Path:
+    """Return the file of the model that is named, or of the one in this folder, or of the one in the package."""
+    from .colorizers import PACKAGED, PACKAGED_MODEL
+
+    name = name or (MODEL if Path(MODEL).is_file() else PACKAGED)
+    return PACKAGED_MODEL if name == PACKAGED else name
+
+
+def _model(name: str | None) -> BaseColorizer:
     from .colorizers import load
 
-    return load(path or (MODEL if Path(MODEL).is_file() else None))
+    return load(_model_file(name))
 
 
 recursive_option = click.option("-r", "--recursive", is_flag=True, help="Search sub-folders as well.")
@@ -82,7 +86,10 @@ limit_option = click.option(
     "--max-pixels", type=click.IntRange(1), default=LIMIT, metavar="N", show_default=True, help="More are refused."
 )
 model_option = click.option(
-    "-m", "--model", metavar="FILE", help=f"The model; without it, {MODEL} in this folder, else the one in the package."
+    "-m",
+    "--model",
+    metavar="FILE",
+    help=f"The model; `landscape` is the one in the package. Without it, {MODEL} in this folder, else `landscape`.",
 )
 
 
@@ -181,7 +188,7 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
     """
     from .bundled import bundled_photos
     from .colorizers import new_colorizer
-    from .files import found
+    from .files import iter_photos
     from .listing import Listing
     from .places import is_same, place
     from .sheet import contact_sheet
@@ -189,7 +196,7 @@ def fit(photos, pipeline, network, embedding, out, overrides, recursive, jobs, c
 
     settings = _settings(pipeline, network, embedding, overrides)
     sheet = _checked_outputs(out, sheet)
-    paths = found(photos, recursive) if photos else bundled_photos()
+    paths = iter_photos(photos, recursive) if photos else bundled_photos()
     listing = Listing(path for path in paths if not is_same(path, place(sheet)))
     cache, show, jobs, count = _cache(cache_folder), _shown(quiet), _jobs(jobs), len(listing)
     check_reach([cache.folder, *islice(listing, 1)])
@@ -348,7 +355,7 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
     from .places import is_remote
 
     options = planning.Options(**choices, mark=not no_mark)
-    default = not is_remote(options.out) and planning.is_folder(options)
+    default = not is_remote(options.out) and planning.goes_into_folder(options)
     if not no_manifest and (manifest or default):
         options = replace(options, manifest=manifest or planning.out_path(options) / NAME)
     if dry_run:
@@ -383,6 +390,8 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
             raise
     if not quiet:
         say(_summary(counts, str(options.out)))
+        if not model and _model_file(model) == MODEL:
+            say(f"the model was {MODEL} of this folder; the one in the package is -m landscape")
         if drifts:
             say(_drift(drifts))
     return INTERNAL if counts["broken"] else SOME_FAILED if counts["failed"] or counts["left"] else DONE
@@ -476,9 +485,9 @@ def explain(photo, model, out, as_json) -> int:
 def info(file, as_json) -> int:
     """Tell what FILE is: a model, or a photo. Without it, tell of the model that `colorize` would take here.
 
-    Of a model: the settings that differ from the default, the number of features, how many photos it learned from and
-    a digest of them, its vividness, its scores, and the digest of the file. Of a photo: size, depth, whether it is
-    grey, tinted or in colour, and how it will be read.
+    `landscape` is the model in the package. Of a model: the settings that differ from the default, the number of
+    features, how many photos it learned from and a digest of them, its vividness, its scores, and the digest of the
+    file. Of a photo: size, depth, whether it is grey, tinted or in colour, and how it will be read.
 
     \b
     Examples:
@@ -486,9 +495,8 @@ def info(file, as_json) -> int:
       sift-colorize info grandma.jpg --json
     """
     from . import describe
-    from .colorizers import PACKAGED_MODEL
 
-    file = file or (MODEL if Path(MODEL).is_file() else PACKAGED_MODEL)
+    file = _model_file(file)
     if describe.is_photo(file):
         description, text = describe.describe_photo(file), describe.photo_text
     else:
@@ -552,7 +560,7 @@ def completion(shell) -> int:
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
-    say(made(cli, {}, "sift-colorize", "_SIFT_COLORIZE_COMPLETE").source(), sys.stdout)
+    click.echo(made(cli, {}, "sift-colorize", "_SIFT_COLORIZE_COMPLETE").source())
     return DONE
 
 

@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from .checks import InputError, nearest
 
-CLUSTER = 'pip install "sift_colorize[cluster]"'
+CLUSTER = "pip install '.[cluster]'"
 URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*([A-Za-z][\w+.-]+)://")  # a letter alone is a drive
 ON_DISK = re.compile(r"(?:file|local)://")
 LONGEST_WORDS = 200  # that are cited of a driver

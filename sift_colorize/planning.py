@@ -21,6 +21,7 @@ from .places import (
     Status,
     absolute,
     identity,
+    is_folder,
     is_remote,
     is_taken,
     place,
@@ -219,11 +220,6 @@ def _root(text: str) -> Path | None:
     return fixed[0]
 
 
-def _is_folder(path: Path) -> bool:
-    there = asked(status, path)
-    return there is not None and there.is_folder
-
-
 def _within(path: str, folder: str) -> bool:
     return PurePath(path).is_relative_to(folder)
 
@@ -241,10 +237,14 @@ def _targets(found: list[tuple[Path, PurePath]], options: Options) -> list[tuple
     return targets
 
 
-def is_folder(options: Options) -> bool:
-    """Say whether results go into a folder rather than into a file that `out` names."""
-    out = out_path(options)
-    return out.suffix.lower() not in WRITTEN or str(options.out).endswith(("/", os.sep)) or _is_folder(out)
+def goes_into_folder(options: Options) -> bool:
+    """Tell whether results go into a folder rather than into a file that `out` names."""
+    return out_path(options).suffix.lower() not in WRITTEN or _names_folder(options)
+
+
+def _names_folder(options: Options) -> bool:
+    """Tell whether `out` can only be a folder: it ends as one does, or is there as one."""
+    return str(options.out).endswith(("/", os.sep)) or asked(is_folder, out_path(options))
 
 
 def out_path(options: Options) -> Path:
@@ -254,7 +254,7 @@ def out_path(options: Options) -> Path:
 
 def _is_one_file(out: Path, count: int, options: Options) -> bool:
     """Tell whether -o names a file, or raise InputError if it names one that can't be."""
-    if not out.suffix or str(options.out).endswith(("/", os.sep)) or _is_folder(out):
+    if not out.suffix or _names_folder(options):
         return False
     is_photo = out.suffix.lower() in WRITTEN
     if count > 1:

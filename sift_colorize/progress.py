@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
+Progress = Callable[[Iterable, int, str], Iterable]  # what shows how far work is: `progress`, `silent`, or one's own
 FORMAT = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
 
 
@@ -37,17 +38,28 @@ def progress(iterable: Iterable, total: int, label: str) -> Iterator[Any]:
             yield item
 
 
-def say(line: str, to: TextIO | None = None) -> None:
-    """Write a line to a stream (stderr unless another is given), above the bar if one is shown."""
+def silent(iterable: Iterable, total: int, label: str) -> Iterable:
+    """Give an iterable back, as `progress` does, and show nothing."""
+    return iterable
+
+
+def printable(text: str) -> str:
+    """Return text on one line, control characters as backslash escapes: a terminal would obey them."""
+    return "".join(letter if letter.isprintable() or letter == " " else repr(letter)[1:-1] for letter in text)
+
+
+def say(text: str, to: TextIO | None = None) -> None:
+    """Write lines, made `printable`, to a stream (stderr unless another is given), above the bar if one is shown."""
+    text = "\n".join(map(printable, text.split("\n")))
     stream = to or sys.stderr
     if stream is None:  # a program without a console
         return
     if _is_terminal(sys.stderr):
         from tqdm import tqdm
 
-        tqdm.write(line, file=stream)
+        tqdm.write(text, file=stream)
     else:
-        print(line, file=stream)
+        print(text, file=stream)
     stream.flush()
 
 

@@ -14,6 +14,7 @@ from .caching import Cache
 from .checks import ColorizeError, StorageError
 from .files import content_digest
 from .listing import Failure, Listing, Source, Sources, Tint
+from .progress import Progress
 from .samples import RAW_KEYS, WORD_KEYS, Sampling, assign_photo, part_of, sample_photo, unpacked
 from .scene import Vocabulary, Words
 from .settings import Settings
@@ -25,8 +26,6 @@ MOST_JUDGED = 1000  # photos kept out of training that are judged after a fit; o
 FEW = 100  # photos that are read in this process
 READ_PHOTOS = 64  # of more, that a worker reads at a time
 SHARD_PHOTOS = 16  # that a worker sees to at a time
-
-Progress = Callable[..., Any]
 
 
 def list_sources(listing: Listing, cache: Cache, jobs: int, progress: Progress) -> tuple[Sources, list[Failure]]:

@@ -31,9 +31,9 @@ METHODS = ("guided", "as_published")
 STRIP = 32  # rows; small enough for the processor's cache, large enough to cost nothing
 
 
-def refine(grey, ab, grid, L_work, *settings, **knobs) -> np.ndarray:
-    """Colour a picture with chroma that is known on a grid: `refined`, all of it, (H, W, 3) of grey's type."""
-    return np.asarray(refined(grey, ab, grid, L_work, *settings, **knobs))
+def refine(*arguments, **options) -> np.ndarray:
+    """Colour a picture with chroma that is known on a grid: all of what `refined` gives, an array (H, W, 3)."""
+    return np.asarray(refined(*arguments, **options))
 
 
 def refined(
@@ -100,7 +100,7 @@ def refined(
         a, b = np.empty_like(L), np.empty_like(L)
         guided.chroma_rows(coefficients, L, ys[rows], left, weights, a, b)
         if factors is not None:
-            factor = lightness_of(codes, factors)
+            factor = color.look_up(codes, factors)
             return a * factor, b * factor
         return (a, b) if method == "guided" else as_published(L, a, b)
 
@@ -199,7 +199,20 @@ def as_published(L, a, b) -> tuple[np.ndarray, np.ndarray]:
 
 
 def upsample(ab, ys, xs, shape: tuple[int, int]) -> np.ndarray:
-    """Bilinear chroma at working size: (h, w, 2) float32, exact at the grid's points, replicated beyond the outer."""
+    """Bilinear chroma at working size: (h, w, 2) float32, exact at the grid's points, replicated beyond the outer.
+
+    Parameters
+    ----------
+    ab : (rows, cols, 2) float
+    ys, xs : (rows,) and (cols,), rising
+        px of the working image; where the points lie.
+    shape : (h, w)
+
+    Raises
+    ------
+    InputError
+        If `ab` has another shape, or values that are not finite.
+    """
     ab, ys, xs = np.asarray(ab, np.float32), np.asarray(ys), np.asarray(xs)
     if ab.shape != (len(ys), len(xs), 2) or ab.size == 0:
         raise InputError(f"ab has shape {ab.shape}; wanted is {(len(ys), len(xs), 2)}, as the grid's")

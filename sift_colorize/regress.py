@@ -72,7 +72,7 @@ class SigmoidRegressor(RegressorMixin, BaseEstimator):
         With early stopping, R² against the mean of the training samples after each epoch.
     best_iter_ : int
         With early stopping, the epoch (from 1) whose weights were kept.
-    held_out_ : ndarray of int, or None
+    held_out_ : ndarray of int, if some are held out
         With early stopping on a part of `X`, the rows that were held out.
 
     Notes

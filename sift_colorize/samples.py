@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .baselines import chroma_table
 from .checks import PhotoError
 from .color import lightness, luma, rgb_to_lab
 from .features import extract, resize, working_shape
@@ -24,7 +25,6 @@ from .settings import FeatureSettings
 from .sift import Grid
 
 COLOURLESS = 2.0  # Lab units; a photo whose chroma stays below has no colour to learn from
-L_CODES, ROW_CODES = 64, 12  # size of the table of mean chroma by lightness and row
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,13 @@ def load_lab(path: Path, working_size: int, white: str, digest: str | None = Non
     pixels = read(path).pixels
     if digest and not is_remote(path) and content_digest(path) != digest:
         raise PhotoError(f"'{path}' changed while it was learned from; wanted is a file that nobody writes to")
-    if pixels.ndim == 2:
-        raise PhotoError(f"{path} is a grey photo: there is no colour in it to learn from")
-    scale = np.float32(1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
-    rgb = resize(pixels, working_shape(pixels.shape, working_size)).astype(np.float32) / scale
-    lab = rgb_to_lab(np.clip(rgb, 0, 1), white)
-    if np.hypot(lab[..., 1], lab[..., 2]).max() < COLOURLESS:
-        raise PhotoError(f"{path} is a grey photo: there is no colour in it to learn from")
-    return rgb, lab
+    if pixels.ndim == 3:
+        scale = np.float32(1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
+        rgb = resize(pixels, working_shape(pixels.shape, working_size)).astype(np.float32) / scale
+        lab = rgb_to_lab(np.clip(rgb, 0, 1), white)
+        if np.hypot(lab[..., 1], lab[..., 2]).max() >= COLOURLESS:
+            return rgb, lab
+    raise PhotoError(f"{path} is a grey photo: there is no colour in it to learn from")
 
 
 def copies_of(rgb: np.ndarray, lab: np.ndarray, digest: str, sampling: Sampling, working_size: int):
@@ -105,7 +104,7 @@ def sample_photo(
     Parameters
     ----------
     path : where the photo lies; `digest` stands for its content in the key
-    features : the raw part of `FeatureSettings` (`raw_settings`)
+    features : the raw part of `FeatureSettings` (`part_of` it by `RAW_KEYS`)
     sampling : Sampling
 
     Returns
@@ -177,25 +176,6 @@ def _packed(words: Words) -> Words:
 def unpacked(words: Words) -> Words:
     """Return words as `assign_words` gave them, but for rounding, from what `assign_photo` keeps."""
     return Words(words.indices, words.weights.astype(np.float32), words.lightness.astype(np.float32))
-
-
-def chroma_table(lab: np.ndarray) -> np.ndarray:
-    """Return count, sum of a and sum of b by lightness and row: (L_CODES, ROW_CODES, 3) float64."""
-    codes = lightness_code(lab[..., 0]) * ROW_CODES + row_code(len(lab))[:, None]
-    table = np.empty((L_CODES * ROW_CODES, 3))
-    for column, weights in enumerate((None, lab[..., 1].ravel(), lab[..., 2].ravel())):
-        table[:, column] = np.bincount(codes.ravel(), weights, minlength=len(table))
-    return table.reshape(L_CODES, ROW_CODES, 3)
-
-
-def lightness_code(L: np.ndarray) -> np.ndarray:
-    """Return the table's row for each lightness."""
-    return np.clip(L * (L_CODES / 100), 0, L_CODES - 1).astype(np.int64)
-
-
-def row_code(height: int) -> np.ndarray:
-    """Return the table's column for each of `height` rows."""
-    return np.arange(height) * ROW_CODES // height
 
 
 RAW_KEYS = (

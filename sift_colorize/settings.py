@@ -16,9 +16,12 @@ from typing import Any, get_args, get_type_hints
 from .checks import SettingsError, nearest
 
 
-def _in(default: Any, low: float, high: float = float("inf")) -> Any:
-    """Return a field whose value, or each of whose values, lies within low…high."""
-    return field(default=default, metadata={"range": (low, high)})
+def _in(default: Any, low: float, high: float = float("inf"), multiple: int = 0, some: bool = False) -> Any:
+    """Return a field whose value, or each of whose values, lies within low…high.
+
+    It is one of the multiples of `multiple`, if that is not 0, and a list is not empty if there have to be `some`.
+    """
+    return field(default=default, metadata={"range": (low, high), "multiple": multiple, "some": some})
 
 
 def _of(*choices: str) -> Any:
@@ -49,7 +52,7 @@ class FeatureSettings:
     energy, position : whether the gradient energy of each SIFT window, and the place in the photo, are features.
     words : number of visual words; 0 leaves the scene model out.
     words_from : photos; a smaller set has no scene model, since it would learn its few scenes by heart.
-    word_bin_size, word_neighbours : the bin size of the words' SIFT; over how many words one place is spread.
+    word_bin_size, word_neighbours : px, even; the bin size of the words' SIFT; over how many words one place is spread.
     pooled_radii, pooled_components : px; half width of the squares in which words are pooled; components kept.
     scene_components, landmarks : components of the photo's words by which scenes are told apart; kernel landmarks.
     layout_components : components of both together that the layout of a scene's chroma is predicted from.
@@ -58,7 +61,7 @@ class FeatureSettings:
 
     working_size: int = _in(384, 16, 4096)
     step: int = _in(8, 1, 64)
-    bin_sizes: tuple[int, ...] = _in((8,), 2, 64)
+    bin_sizes: tuple[int, ...] = _in((8,), 2, 64, multiple=2, some=True)
     smoothing: float = _in(1.0, 0, 10)
     blur_scales: tuple[float, ...] = _in((0.0, 4.0, 8.0, 16.0, 32.0), 0, 256)
     contrast_scales: tuple[float, ...] = _in((2.0, 4.0, 8.0, 16.0), 0.5, 256)
@@ -66,9 +69,9 @@ class FeatureSettings:
     position: bool = True
     words: int = _in(384, 0, 4096)
     words_from: int = _in(16, 1)
-    word_bin_size: int = _in(6, 2, 64)
+    word_bin_size: int = _in(6, 2, 64, multiple=2)
     word_neighbours: int = _in(4, 1, 64)
-    pooled_radii: tuple[int, ...] = _in((24, 72), 1, 2048)
+    pooled_radii: tuple[int, ...] = _in((24, 72), 1, 2048, some=True)
     pooled_components: int = _in(96, 1, 512)
     scene_components: int = _in(80, 1, 512)
     landmarks: int = _in(256, 1, 256)
@@ -146,7 +149,8 @@ class CnnSettings:
 
     network : which of the table in `cnn/networks.py`; "none" is the classical way.
     embedding : an ONNX file of the classifier that koalarization looks through; "" is EfficientNet-lite0.
-    size : px, side of the squares that it learns from and of the photo that it is given, if that is `whole`.
+    size : px, a multiple of 8; side of the squares that it learns from, and of the photo that it is given if that is
+        `whole`.
     whole : whether photos are squeezed into the square, whatever their shape, instead of cut to it.
     zoom, rotation, shift, flip : augmentation; greatest factor (and its inverse), degrees, share of the side, mirrored.
     optimizer, learning_rate, weight_decay, batch_size : of the optimiser, as torch has them. On a CPU many steps of
@@ -162,7 +166,7 @@ class CnnSettings:
 
     network: str = _of("none", "fusion", "koalarization", "autoencoder", "unet", "classify")
     embedding: str = ""
-    size: int = _in(224, 32, 1024)
+    size: int = _in(224, 32, 1024, multiple=8)
     whole: bool = False
     zoom: float = _in(1.25, 1, 4)
     rotation: float = _in(0.0, 0, 180)
@@ -192,7 +196,7 @@ class Settings:
     cnn: CnnSettings = field(default_factory=CnnSettings)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str = "settings") -> Settings:
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
         """Return settings from nested values, defaults where nothing is said.
 
         Raises
@@ -200,7 +204,7 @@ class Settings:
         SettingsError
             An unknown section or key (with the nearest known name), a wrong type, or a value out of range.
         """
-        return cls().replaced(values, source)
+        return cls().replaced(values)
 
     def replaced(self, values: dict[str, Any], source: str = "settings") -> Settings:
         """Return these settings with some `values` ({section: {key: value}}) in place; raises as `from_dict`."""
@@ -221,13 +225,6 @@ class Settings:
             name: {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(section).items()}
             for name, section in ((name, getattr(self, name)) for name in SECTIONS)
         }
-
-    def to_toml(self) -> str:
-        """Return all values as the text of a settings file."""
-        lines = []
-        for name, keys in self.to_dict().items():
-            lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items()), ""]
-        return "\n".join(lines)
 
 
 SECTIONS = tuple(f.name for f in dataclasses.fields(Settings))
@@ -322,15 +319,11 @@ def _check_range(value: Any, metadata: Any, name: str) -> None:
         choices = metadata["choices"]
         raise SettingsError(f"{name} is {value!r}; wanted is one of {', '.join(choices)}{nearest(value, choices)}")
     if "range" in metadata:
-        low, high = metadata["range"]
+        (low, high), multiple = metadata["range"], metadata["multiple"]
+        if value == () and metadata["some"]:
+            raise SettingsError(f"{name} is empty; wanted is one value at least")
         for item in value if isinstance(value, tuple) else (value,):
             if not low <= item <= high:
                 raise SettingsError(f"{name} has {item!r}; wanted is {low:g}…{high:g}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+            if multiple and item % multiple:
+                raise SettingsError(f"{name} has {item!r}; wanted is a multiple of {multiple}")

@@ -83,9 +83,7 @@ def draw_sheet(triples: Sequence[Triple], note: str = "") -> Image.Image:
         _draw_row(sheet, triple, size, (left, top + number // across * row_height), width)
     if note:
         font = ImageFont.load_default(SMALL)
-        pen.text(
-            (MARGIN, sheet.height - MARGIN), _elided(note, font, sheet.width - 2 * MARGIN), PALE, font, anchor="ls"
-        )
+        pen.text((MARGIN, sheet.height - MARGIN), elided(note, font, sheet.width - 2 * MARGIN), PALE, font, anchor="ls")
     return sheet
 
 
@@ -98,7 +96,7 @@ def _draw_row(sheet: Image.Image, triple: Triple, size: tuple[int, int], corner:
     gain = f"{triple.gain_db:+.2f} dB"
     pen.text((right, base), gain, INK, font, anchor="rs")
     room = right - left - font.getlength(gain) - 2 * GAP
-    pen.text((left, base), _elided(triple.name, font, room), INK, font, anchor="ls")
+    pen.text((left, base), elided(triple.name, font, room), INK, font, anchor="ls")
     for number, pixels in enumerate((triple.grey, triple.colorized, triple.truth)):
         picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
         if picture.size != size:
@@ -113,7 +111,7 @@ def _fitted(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
-def _elided(text: str, font, room: float) -> str:
+def elided(text: str, font, room: float) -> str:
     """Return the text, or its beginning and end if it is longer than `room` px."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if font.getlength(text) <= room:

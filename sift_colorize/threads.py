@@ -165,10 +165,10 @@ def alone_in_worker(work: Callable, call: tuple) -> Any:
 
 def _in_folder(folder: str, work: Callable, call: tuple) -> Any:
     os.chdir(folder)  # a worker may be older than the present folder, which relative paths start from
-    return alone(work, call)
+    return on_one_thread(work, call)
 
 
-def alone(work: Callable, call: tuple) -> Any:
+def on_one_thread(work: Callable, call: tuple) -> Any:
     """Return ``work(*call)``, on one thread."""
     with one_thread():
         return work(*call)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from .metadata import EXIF_IFD, GPS_IFD, OFFSETS, TEXT_TAGS, Metadata, as_stored
+from .metadata import EXIF_IFD, GPS_IFD, IPTC_TAG, OFFSETS, TEXT_TAGS, XMP_TAG, Metadata, as_stored
 from .rows import Picture, Rows
 
 STRIP_BYTES = 1 << 18  # of one strip that is written, before it is packed
@@ -23,7 +23,6 @@ GREYS, RGB, CMYK, YCBCR = (0, 1), 2, 5, 6
 JPEG_IN_TIFF = 7
 MOST_TILE = 4096  # px by which a tile may stand over the edge of its page
 ASCII, LONG, LONG8 = 2, 4, 16
-XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
 
 
 class PageReader:
@@ -190,9 +189,9 @@ def _write_page(writer: Any, pixels: Picture, alpha: Picture | None, metadata: M
         exif, said, blocks = Image.Exif(), {}, {}
     extra: list[tuple] = [(tag, ASCII, 0, text, True) for tag, text in said.items()]
     if metadata.xmp:
-        extra.append((XMP, 1, len(metadata.xmp), metadata.xmp, True))
+        extra.append((XMP_TAG, 1, len(metadata.xmp), metadata.xmp, True))
     if metadata.iptc:
-        extra.append((IPTC, 7, len(metadata.iptc), metadata.iptc, True))
+        extra.append((IPTC_TAG, 7, len(metadata.iptc), metadata.iptc, True))
     # tifffile writes no pointers to further blocks: they get the next free number, which is changed afterwards.
     extra += [(tag + 1, LONG8 if big else LONG, 1, 0, True) for tag in blocks]
     shape = pixels.shape if alpha is None else (*pixels.shape[:2], (1 if pixels.ndim == 2 else 3) + 1)

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from .baselines import L_CODES, ROW_CODES
 from .caching import Cache, digest_of
 from .checks import ColorizeError
 from .confidence import Confidence, ErrorRidge, errors
 from .learn_scene import SceneState
 from .listing import Source, Sources
 from .network import CHANNELS, Network, predict_chroma
-from .reference import SHARD_PHOTOS, Description, Progress, ReferenceSet
-from .samples import L_CODES, ROW_CODES
+from .progress import Progress
+from .reference import SHARD_PHOTOS, Description, ReferenceSet
 from .scene import SceneModel, Words, columns_seen
 from .settings import Settings
 from .trainer import Trainer
@@ -202,7 +203,6 @@ def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: C
         loss, error : squared error over this epoch's samples and over those held out (Lab units²; NaN for none);
         stale : epochs since the best.
     """
-    plan.training.cache = plan.held_out.cache = cache
     if epoch == 0:
         return _start(channel, plan)
     before = call_epoch(cache, channel, epoch - 1, plan)
@@ -230,14 +230,11 @@ def train_epoch(channel: str, epoch: int, key: str, plan: TrainingPlan, cache: C
     }
 
 
-def learn_confidence(
-    key: str, plan: TrainingPlan, networks: dict[str, Network], cache: Cache, version: int = 2
-) -> Confidence | None:
+def learn_confidence(key: str, plan: TrainingPlan, networks: dict[str, Network], version: int = 2) -> Confidence | None:
     """Learned stage: what tells the expected error of both networks; None where no photo was held out.
 
     `key` stands for the plan and the networks.
     """
-    plan.training.cache = plan.held_out.cache = cache
     if not len(plan.held_out):
         return None
 
@@ -255,7 +252,7 @@ def learn_confidence(
 
 def call_confidence(cache: Cache, plan: TrainingPlan, networks: dict[str, Network]) -> Confidence | None:
     key = digest_of(plan.key, [networks[channel].flat for channel in CHANNELS])
-    return cache.call(learn_confidence, key, plan, networks, cache, ignore=("plan", "networks", "cache"))
+    return cache.call(learn_confidence, key, plan, networks, ignore=("plan", "networks"))
 
 
 def call_epoch(cache: Cache, channel: str, epoch: int, plan: TrainingPlan) -> dict[str, Any]:

@@ -153,8 +153,8 @@ def _mismatch(old: Photo, new: Photo) -> str:
         return "it has {1} × {0} pixels instead of {3} × {2}".format(*new.pixels.shape, *old.pixels.shape)
     if old.pixels.dtype != new.pixels.dtype:
         return f"its codes are {new.pixels.dtype} instead of {old.pixels.dtype}"
-    if (old.lightness is None) != (new.lightness is None) or (
-        old.lightness is not None and np.abs(old.lightness - new.lightness).max() > 0.5
+    if (old.lightness_table is None) != (new.lightness_table is None) or (
+        old.lightness_table is not None and np.abs(old.lightness_table - new.lightness_table).max() > 0.5
     ):
         return "its profile gives the codes another tone"
     opaque = np.iinfo(old.pixels.dtype).max if old.pixels.dtype.kind == "u" else 1

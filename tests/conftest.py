@@ -16,6 +16,14 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+@pytest.fixture(autouse=True)
+def same_numbers(request):
+    """Have a module's `RNG` say the same in each test, whatever ran before."""
+    if rng := getattr(request.module, "RNG", None):
+        start = request.module.__dict__.setdefault("RNG_START", rng.bit_generator.state)
+        rng.bit_generator.state = start
+
+
 @pytest.fixture(scope="session")
 def package_photos():
     """Return the colour photos inside the packages: name → (H, W, 3) uint8."""

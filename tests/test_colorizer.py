@@ -237,11 +237,11 @@ def test_two_fits_may_share_a_listing(tmp_path):
     "wrong",
     [
         {"settings": []}, {"settings": {"cnn": 5}}, {"reference": None}, {"scores": 3}, {"reference": {"photos": [[]]}},
-        {"reference": {"photos": [["x", "y", "z", 1]]}},
+        {"reference": {"photos": [["x", "y", "z", 1]]}}, {"settings": {"color": {"white_point": "D66"}}},
     ],
 )  # fmt: skip
 def test_a_header_that_is_none_is_refused(tmp_path, wrong):
-    arrays, header = load_model(model()[1])
+    arrays, header, _ = load_model(model()[1])
     save_model(tmp_path / "x.safetensors", arrays, header | wrong)
     for read_model in (sift_colorize.load, Colorizer.load):
         with pytest.raises(ModelError, match=r"x\.safetensors.*does not fit together"):

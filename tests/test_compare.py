@@ -1,10 +1,13 @@
 """The race's figures: what is counted, and when a network gets ahead."""
 
+import shutil
+
 import pytest
 import tiny
 
 pytest.importorskip("torch")
 
+from benchmarks import compare
 from benchmarks.compare import CLASSICAL, Race, multiplications, overtaken, photos_digest, points_at_work
 from sift_colorize.cnn import build_network
 from sift_colorize.colorizers import PACKAGED_MODEL, load
@@ -51,9 +54,53 @@ def test_the_classical_way_is_counted_at_working_size():
     assert points_at_work(load(PACKAGED_MODEL), 224) == 24**2
 
 
+def race_of(tmp_path, minutes=1):
+    photos = tiny.save_photos(tmp_path / "photos", 3)
+    return Race(["unet"], photos[:1], photos[1:2], photos[2:], [], minutes, tmp_path, tmp_path / "results", [])
+
+
+def test_each_mark_is_run_once_and_the_clock_goes_on(tmp_path, monkeypatch):
+    ran = []
+
+    def run(race, name, minutes):
+        ran.append(minutes)
+        digest = photos_digest(race.train, race.judge)
+        return {"name": name, "minutes": minutes, "gain_db": minutes / 10, "photos": digest} if minutes != 10 else None
+
+    digest = photos_digest(race_of(tmp_path).train, race_of(tmp_path).judge)
+    classical = {"name": CLASSICAL, "minutes": 3, "gain_db": 1.0, "photos": digest}
+    monkeypatch.setattr(compare, "_classical", lambda *_: ran.append("classical") or classical)
+    monkeypatch.setattr(compare, "_trained", run)
+    compare.curves(race_of(tmp_path, 7))
+    assert ran == ["classical", 5, 7]
+    compare.curves(race_of(tmp_path, 20))
+    assert ran == ["classical", 5, 7, 10, 20]  # of 10 minutes, which are past, there is no row
+    known = race_of(tmp_path).known()
+    assert [row["minutes"] for row in known["curves"]] == [3, 5, 7, 20]
+    assert known["overtakes"] == {"unet": pytest.approx(7 * (20 / 7) ** (0.3 / 1.3))}
+
+
+def test_a_mark_that_a_checkpoint_is_past_gives_no_row(tmp_path, monkeypatch):
+    taught = {"name": "unet", "steps": 9, "batch": 2, "trained_minutes": 5.7}, tiny.model()[0]
+    monkeypatch.setattr(compare, "_taught", lambda *_: taught)
+    monkeypatch.setattr(compare, "_judged", lambda *_: {"gain_db": 0.5})
+    assert compare._trained(race_of(tmp_path), "unet", 5.0) is None
+    assert compare._trained(race_of(tmp_path), "unet", 5.5)["minutes"] == 5.5
+
+
+def test_a_model_is_scored_once_on_photos_that_nothing_was_chosen_on(tmp_path, monkeypatch):
+    race, scored = race_of(tmp_path), []
+    race.model(CLASSICAL).parent.mkdir()
+    shutil.copy(tiny.model()[1], race.model(CLASSICAL))
+    figures = dict.fromkeys(compare.FIGURES, 0.5)
+    monkeypatch.setattr(compare, "evaluate", lambda _, photos, *__: scored.append(photos) or (figures, []))
+    for _ in range(2):
+        compare.tests(race)
+    assert scored == [race.test] and [row["name"] for row in race.known()["tests"]] == [CLASSICAL]
+
+
 def test_results_of_other_photos_are_not_taken_for_these(tmp_path):
-    photos = tiny.save_photos(tmp_path, 3)
-    race = Race(["unet"], photos[:2], photos[2:], [], [], 1, tmp_path, tmp_path / "results", [])
+    race = race_of(tmp_path)
     digest = photos_digest(race.train, race.judge)
     race.write("curves", [{"name": CLASSICAL, "photos": digest}, {"name": "unet", "photos": "of others"}])
     assert [row["name"] for row in race.rows("curves", race.train, race.judge)] == [CLASSICAL]

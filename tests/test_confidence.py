@@ -65,17 +65,25 @@ def test_it_survives_its_arrays_and_refuses_others(learned):
         Confidence.from_arrays({})
 
 
+@pytest.fixture(scope="module")
+def knowing(tmp_path_factory):
+    """A model of photos enough to know its errors, and its file."""
+    folder = tmp_path_factory.mktemp("knowing")
+    colorizer = Colorizer(load_settings("default", OVERRIDES)).fit(save_photos(folder / "photos", 12))
+    colorizer.save(folder / "model.safetensors")
+    return colorizer, folder / "model.safetensors"
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_the_map_covers_the_picture(tmp_path, dtype):
-    colorizer = Colorizer(load_settings("default", OVERRIDES)).fit(save_photos(tmp_path / "photos", 12))
-    colorizer.save(tmp_path / "model.safetensors")
+def test_the_map_covers_the_picture(knowing, dtype):
+    colorizer, file = knowing
     grey = np.random.default_rng(0).random((50, 120))
     grey = grey.astype(dtype) if dtype == np.float32 else (grey * np.iinfo(dtype).max).astype(dtype)
     known = colorizer.expected_error(grey)
     assert known.shape == grey.shape and known.dtype == np.float32
     found = colorizer.confidence_.found
     assert found.min() - 1e-3 <= known.min() <= known.max() <= found.max() + 1e-3
-    np.testing.assert_array_equal(sift_colorize.load(tmp_path / "model.safetensors").expected_error(grey), known)
+    np.testing.assert_array_equal(sift_colorize.load(file).expected_error(grey), known)
     with pytest.raises(InputError):
         colorizer.expected_error(np.zeros(3, np.uint8))
 

@@ -100,5 +100,5 @@ def test_a_grey_scan_is_explained_with_the_tones_that_its_profile_gives(taught, 
     plain, toned = (explain_file(taught[0], tmp_path / name, tmp_path / "why.png") for name in ("x.png", "y.png"))
     assert toned.grey.mean() > plain.grey.mean() + 20
     with opened(tmp_path / "y.png", as_grey=True) as (page,):
-        wanted = lightness_of(np.asarray(page.pixels), page.lightness)
+        wanted = lightness_of(np.asarray(page.pixels), page.lightness_table)
     np.testing.assert_allclose(lightness_of(toned.grey).mean(), wanted.mean(), atol=1)

@@ -179,7 +179,7 @@ def test_the_red_of_a_file_that_codes_rgb_is_not_its_luma(tmp_path, marker):
     assert np.abs(np.asarray(Image.open(path), int) - picture).max() < 12
     with opened(path) as (page,):
         assert np.abs(np.asarray(page.pixels, int) - np.asarray(Image.fromarray(picture).convert("L"))).max() < 12
-        assert page.luma.grey is None
+        assert page.luma_coding.grey is None
 
 
 def test_pillows_own_limit_is_not_asked(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """The model in the package: it is there, sound and small, and old prints do not confuse it."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+import tiny
 from click.testing import CliRunner
 from PIL import Image
 
@@ -12,6 +15,8 @@ from sift_colorize.color import lightness
 from sift_colorize.colorizers import PACKAGED_MODEL
 from sift_colorize.evaluate import grey_input, protocol_photo, score_photo
 from sift_colorize.features import resize, unfaded, working_shape
+from sift_colorize.files import content_digest
+from sift_colorize.photos import read
 from sift_colorize.pipeline import cli
 from sift_colorize.threads import one_thread
 
@@ -94,4 +99,14 @@ def test_colorize_takes_it_where_there_is_no_other(tmp_path, monkeypatch):
         run = CliRunner().invoke(cli, words)
         assert run.exit_code == 0, run.output
     assert "landscape.safetensors" in CliRunner().invoke(cli, ["info"]).stdout
+    Path("colour.png").unlink()
+    Path("model.safetensors").write_bytes(tiny.model()[1].read_bytes())
+    for words, digest, said in (
+        ([], tiny.model()[0].digest_, True), (["-m", "model.safetensors"], tiny.model()[0].digest_, False),
+        (["-m", "landscape"], content_digest(PACKAGED_MODEL), False),
+    ):  # fmt: skip
+        run = CliRunner().invoke(cli, ["colorize", "grey.png", "-o", "colour.png", "--on-exists", "overwrite", *words])
+        assert run.exit_code == 0 and ("model.safetensors of this folder" in run.stderr) == said
+        assert digest.encode() in read("colour.png").metadata.xmp
+        assert digest in CliRunner().invoke(cli, ["info", *words[1:]]).stdout
     assert np.asarray(Image.open("colour.png")).shape == (60, 100, 3)

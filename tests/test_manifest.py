@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import threading
 
 import numpy as np
 import pytest
@@ -152,22 +151,17 @@ def test_one_result_may_replace_its_photo_if_that_is_asked_for_by_name(tmp_path,
 
 
 def test_a_watched_folder_is_colorized_as_it_fills(tmp_path, colorizer, monkeypatch):
-    monkeypatch.setattr(batch, "SETTLED", 0.3)
-    monkeypatch.setattr(batch, "POLL", 0.05)
+    monkeypatch.setattr(batch, "time", clock := tiny.Clock())
     (tmp_path / "in").mkdir()
     options = Options(out=tmp_path / "out", manifest=tmp_path / "out" / "m.jsonl")
     outcomes = watch_files(tmp_path / "in", colorizer, options)
-    threading.Timer(0.2, tiny.save_photos, (tmp_path / "in", 1)).start()
+    clock.after(60, tiny.save_photos, tmp_path / "in", 1)
     first = next(outcomes)
     assert (first.status, first.target.name) == ("done", "photo0.png")
     growing = tmp_path / "in" / "scan.png"
     whole = first.source.read_bytes()
     growing.write_bytes(whole[:100])
-
-    def grow():
-        growing.write_bytes(whole)
-
-    threading.Timer(0.15, grow).start()  # sooner than it settles: it is never read half written
+    clock.after(batch.SETTLED - batch.POLL / 2, growing.write_bytes, whole)  # before it settles: never read in pieces
     second = next(outcomes)
     assert (second.status, second.target.name) == ("done", "scan.png")
     (tmp_path / "in" / "bad.png").write_bytes(b"no")
@@ -189,21 +183,19 @@ def test_a_jpeg_keeps_its_lightness_if_that_is_asked_for(tmp_path, colorizer):
 
 
 def test_a_watch_waits_for_each_folder_and_never_takes_its_own_results(tmp_path, colorizer, monkeypatch):
-    monkeypatch.setattr(batch, "SETTLED", 0.2)
-    monkeypatch.setattr(batch, "POLL", 0.05)
+    monkeypatch.setattr(batch, "time", clock := tiny.Clock())
     tiny.save_photos(tmp_path / "a", 1)
     (tmp_path / "b").mkdir()
     options = Options(out=tmp_path / "a", suffix="_c", recursive=True)
     outcomes = watch_files([tmp_path / "a", tmp_path / "b"], colorizer, options)
     assert next(outcomes).target == tmp_path / "a" / "a" / "photo0_c.png"
-    threading.Timer(0.7, tiny.save_photos, (tmp_path / "b", 1)).start()
+    clock.after(60, tiny.save_photos, tmp_path / "b", 1)
     assert next(outcomes).source == tmp_path / "b" / "photo0.png"
 
 
 def test_a_watch_keeps_who_came_first_and_goes_on_after_a_full_disk(tmp_path, colorizer, monkeypatch):
     """What was left then is done later; a photo that would have had its name first gets another."""
-    for name, seconds in (("SETTLED", 0.1), ("POLL", 0.05), ("RETRY", 0.1)):
-        monkeypatch.setattr(batch, name, seconds)
+    monkeypatch.setattr(batch, "time", tiny.Clock())
     _, card, _ = tiny.save_photos(tmp_path / "in", 3)
     card.rename(card.with_suffix(".tif"))
     refusals = [OSError(errno.ENOSPC, "No space left on device")]

@@ -1,5 +1,6 @@
 """EXIF, XMP and IPTC: nothing is lost, the mark is set once, and what is broken costs only itself."""
 
+import struct
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -16,6 +17,7 @@ from sift_colorize.metadata import (
     iptc_of_resources,
     is_marked,
     marked,
+    plain_exif,
     resolution,
     upright_xmp,
 )
@@ -86,10 +88,18 @@ def test_any_bytes_can_be_marked(xmp):
 
 
 def test_orientation_in_xmp_is_made_plain():
-    for written in (b'tiff:Orientation="6"', b"<tiff:Orientation>6</tiff:Orientation>"):
+    for written in (b'tiff:Orientation="6"', b"tiff:Orientation='6'", b"<tiff:Orientation>6</tiff:Orientation>"):
         plain, said = upright_xmp(b"<a " + written + b"/>")
         assert said == 6 and plain == (b"<a " + written + b"/>").replace(b"6", b"1")
     assert upright_xmp(b"<a/>") == (b"<a/>", None)
+
+
+@given(st.integers(0, 255), st.integers(0, 26))
+def test_a_cut_exif_block_says_its_orientation_as_far_as_there_is_one(orientation, size):
+    block = struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    plain, said = plain_exif(block[:size])
+    assert said == (orientation if orientation in range(1, 9) and size >= 20 else None)
+    assert plain == (struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x112, 3, 1, 1, 0, 0) if size == 26 else None)
 
 
 @given(st.binary(min_size=1, max_size=300))

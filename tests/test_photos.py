@@ -175,6 +175,15 @@ def test_any_small_array_survives(tmp_path, data, suffix, dtype):
     assert same(again.alpha, alpha)
 
 
+@pytest.mark.parametrize("lossless", [True, False])
+def test_how_a_webp_was_stored_is_known_whatever_stands_before_its_pixels(tmp_path, lossless):
+    for name, options in (("plain", {}), ("profile", {"icc_profile": bytes(9001)}), ("exif", {"exif": b"Exif\0\0x"})):
+        for alpha in (False, True):
+            pixels = random_array((32, 32, 4 if alpha else 3), np.uint8)
+            path = saved(tmp_path, f"{name}.webp", encoded(pixels, "WEBP", lossless=lossless, **options))
+            assert read(path).lossless == lossless, (name, alpha)
+
+
 def test_webp_is_lossless_at_100_with_its_alpha(tmp_path):
     photo = Photo(random_array((9, 8, 3), np.uint8), random_array((9, 8), np.uint8))
     write(tmp_path / "x.webp", photo, quality=100)
@@ -445,7 +454,7 @@ def test_the_luma_of_a_grey_jpeg_is_taken_over_whatever_its_profile(tmp_path):
     grey = smooth(16, 32)[..., 0]
     for profile in (b"no profile at all", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()):
         path = saved(tmp_path, "x.jpg", encoded(grey, "JPEG", icc_profile=profile))
-        assert photos.read(path, as_grey=True).luma is not None
+        assert photos.read(path, as_grey=True).luma_coding is not None
 
 
 def test_alpha_turns_with_the_pixels(tmp_path):
@@ -575,30 +584,30 @@ def test_greys_keep_their_codes_and_their_look_whatever_their_profile(tmp_path, 
     if kind != "8.jpg":
         assert same(photo.pixels, codes if kind[0] == "8" else deep)
     assert "tone curve of its profile kept" in photo.source
-    known = photo.lightness if len(photo.lightness) == 256 else photo.lightness[::257]
+    known = photo.lightness_table if len(photo.lightness_table) == 256 else photo.lightness_table[::257]
     assert np.abs(known - seen_by_lcms(icc)).max() < 0.6  # lcms rounds to 8 bit
     # What is written is in colour, and neutral codes look as they did to any reader of profiles.
     write(tmp_path / f"out-{kind}", replace(photo, pixels=np.dstack([photo.pixels] * 3)))
     again = photos.read(tmp_path / f"out-{kind}", as_grey=True)
     assert same(again.pixels, photo.pixels)
     assert np.abs(seen_by_lcms(again.metadata.icc) - seen_by_lcms(icc)).max() < 0.6
-    np.testing.assert_allclose(again.lightness, photo.lightness, atol=0.05)
+    np.testing.assert_allclose(again.lightness_table, photo.lightness_table, atol=0.05)
 
 
 def test_a_profile_of_srgbs_tones_costs_nothing(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     grey = saved(tmp_path, "x.png", encoded(smooth()[..., 0], "PNG", icc_profile=gamma_profile(2.2, b"GRAY")))
     assert np.abs(seen_by_lcms(gamma_profile(2.2)) - lightness(np.arange(256, dtype=np.uint8))).max() > 1
-    assert photos.read(grey, as_grey=True).lightness is not None
+    assert photos.read(grey, as_grey=True).lightness_table is not None
     photo = photos.read(saved(tmp_path, "y.png", encoded(smooth()[..., 0], "PNG", icc_profile=srgb)), as_grey=True)
-    assert photo.lightness is None and photo.metadata.icc == srgb
+    assert photo.lightness_table is None and photo.metadata.icc == srgb
 
 
 @pytest.mark.parametrize("icc", [b"nonsense", gamma_profile(1.8, b"GRAY")[:150], gamma_profile(1.8, b"GRAY")[:300]])
 def test_greys_of_a_broken_profile_are_read_as_srgb(tmp_path, icc):
     grey = smooth()[..., 0]
     photo = photos.read(saved(tmp_path, "x.png", encoded(grey, "PNG", icc_profile=icc)), as_grey=True)
-    assert same(photo.pixels, grey) and photo.lightness is None and photo.metadata.icc is None
+    assert same(photo.pixels, grey) and photo.lightness_table is None and photo.metadata.icc is None
 
 
 def test_deep_colour_is_brought_to_srgb_by_its_profile(tmp_path):

@@ -103,6 +103,18 @@ def test_colorize_of_one_photo_imports_no_more_than_it_needs(tmp_path, model):
     assert not {"scipy.linalg", "joblib", "tifffile", "torch", "sklearn", "skimage"} & imported
 
 
+def test_what_a_name_tells_a_terminal_to_do_is_not_done(run, tmp_path, model):
+    (photo,) = tiny.save_photos(tmp_path / "in", 1)
+    photo.rename(photo.with_name("a\x1b[2Jb.png"))
+    (tmp_path / "in" / "c\x1b[2Jd.png").write_bytes(b"no")
+    for words in (
+        ("colorize", "in", "-m", model), ("verify", "in", "colorized"), ("info", "in/a\x1b[2Jb.png"),
+        ("fit", "in", "-o", "x\x1b.safetensors", "--sheet", "y\x1b.png", *tiny.SET), ("info", "c\x1b[2Jd.png"),
+    ):  # fmt: skip
+        result = run(*words)
+        assert "\x1b" not in result.output and "\\x1b" in result.output, words
+
+
 def test_help_of_every_command_has_examples(run):
     overview = run("--help").stdout
     for command in COMMANDS:
@@ -455,8 +467,7 @@ def test_a_scan_that_came_in_pieces_is_no_failure(tmp_path, model):
     assert process.stdout.readline()
     scan = tmp_path / "in" / "scan.png"
     scan.write_bytes(whole[:100])
-    while "failed: " not in process.stderr.readline():
-        pass
+    assert any("failed: " in line for line in iter(process.stderr.readline, ""))
     scan.write_bytes(whole)
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)

@@ -69,9 +69,9 @@ def test_many_photos_stand_two_to_a_line(count, columns, rows):
 
 def test_a_long_name_is_cut_in_the_middle_and_a_strange_one_is_drawn():
     font = sheet.ImageFont.load_default(16)
-    short = sheet._elided("a" * 300 + "end.jpg", font, 200)
+    short = sheet.elided("a" * 300 + "end.jpg", font, 200)
     assert font.getlength(short) <= 200 and "…" in short and short.endswith("end.jpg") and short.startswith("aaa")
-    assert sheet._elided("fits.jpg", font, 200) == "fits.jpg"
+    assert sheet.elided("fits.jpg", font, 200) == "fits.jpg"
     draw_sheet([triple(name="\n\udcff 写真 \t.jpg")], note="n" * 1000)
 
 

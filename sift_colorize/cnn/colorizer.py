@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from ..base import CLASSICAL, BaseColorizer, vividness
-from ..baselines import Baselines
+from ..baselines import L_CODES, ROW_CODES, Baselines, chroma_table
 from ..caching import Cache, digest_of
 from ..checks import InputError, ModelError
 from ..color import rgb_to_lab
@@ -23,8 +23,9 @@ from ..files import sweep
 from ..listing import Failure, Listing, Source, Sources, Tint
 from ..memory import keep_freed_memory
 from ..places import is_remote, place, real_name
+from ..progress import Progress
 from ..reference import describe, some_paths, split, tint_of
-from ..samples import L_CODES, ROW_CODES, chroma_table, load_lab
+from ..samples import load_lab
 from ..settings import CnnSettings, Settings
 from ..sift import Grid
 from ..threads import one_thread
@@ -81,7 +82,7 @@ class CnnColorizer(BaseColorizer):
             return super().__reduce__()
         return _loaded, self._origin, {name: value for name, value in vars(self).items() if name != "network_"}
 
-    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Any) -> list[Failure]:
+    def learn(self, listing: Listing, sources: Sources, cache: Cache, jobs: int, progress: Progress) -> list[Failure]:
         """Learn from photos, which are streamed from disk, on `jobs` threads; return those passed over.
 
         Training goes on from its last checkpoint in the cache, with more `cnn.epochs` or `cnn.minutes` as well.
@@ -131,7 +132,7 @@ class CnnColorizer(BaseColorizer):
         colours: np.ndarray,
         cache: Cache,
         jobs: int,
-        progress: Any,
+        progress: Progress,
     ) -> None:
         """Train from the last checkpoint, if there is one; keep the best weights, or the last if none are judged."""
         settings = self.settings
@@ -238,10 +239,6 @@ class CnnColorizer(BaseColorizer):
         """Return the network's name and its number of parameters."""
         return {"network": self.settings.cnn.network, "parameters": parameter_count(self.network_)}
 
-    def expected_error(self, array: Any, table: Any = None) -> NoReturn:
-        """Raise ModelError: a CNN does not know its errors."""
-        raise ModelError("a CNN does not know its errors; wanted is a classical model, of `fit` without --with")
-
     def save(self, path: str | Path) -> None:
         """Write the model file, whole or not at all; raises StorageError."""
         super().save(path)
@@ -263,9 +260,9 @@ class CnnColorizer(BaseColorizer):
             ) from None
 
     @classmethod
-    def from_parts(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
+    def from_parts(cls, path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any], digest: str) -> Self:
         """Return the model whose file `path` holds these; raises ModelError if they do not fit together."""
-        model = super().from_parts(arrays, header, path)
+        model = super().from_parts(path, arrays, header, digest)
         model._origin = real_name(place(path)), model.digest_
         return model
 

