@@ -210,8 +210,8 @@ def evaluate(
         If none could.
     """
     paths = find(photos, recursive)
-    results = in_workers(_score_path, ((path,) for path in paths), jobs, chunk=2, shared=(colorizer,))
-    results = list(progress(results, len(paths), "evaluating"))
+    scored = in_workers(_score_path, ((path,) for path in paths), jobs, chunk=2, shared=(colorizer,))
+    results = list(progress(scored, len(paths), "evaluating"))
     failures = [result for result in results if isinstance(result, Failure)]
     rows = [result for result in results if not isinstance(result, Failure)]
     if not rows:

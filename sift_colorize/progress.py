@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
-Progress = Callable[[Iterable, int, str], Iterable]  # what shows how far work is: `progress`, `silent`, or one's own
+Progress = Callable[[Iterable, int, str], Iterator]  # what shows how far work is: `progress`, `silent`, or one's own
 FORMAT = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
 
 
@@ -38,9 +38,9 @@ def progress(iterable: Iterable, total: int, label: str) -> Iterator[Any]:
             yield item
 
 
-def silent(iterable: Iterable, total: int, label: str) -> Iterable:
+def silent(iterable: Iterable, total: int, label: str) -> Iterator[Any]:
     """Give an iterable back, as `progress` does, and show nothing."""
-    return iterable
+    return iter(iterable)
 
 
 def printable(text: str) -> str:
