@@ -274,7 +274,7 @@ def sheets(race: Race) -> None:
     for name, paths in (("compare", race.judge), ("compare_old", race.look)):
         chosen = paths[:: max(1, len(paths) // SHOWN)][:SHOWN]
         if chosen and models:
-            _sheet(chosen, models, name == "compare").save(race.results / f"{name}.jpg", quality=68)
+            _sheet(chosen, models, name == "compare").save(race.results / f"{name}.jpg", quality=65)
 
 
 def _sheet(paths: list[Path], models: dict[str, BaseColorizer], truth: bool) -> Image.Image:
