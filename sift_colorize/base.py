@@ -117,7 +117,7 @@ class BaseColorizer:
         from .reference import list_sources
 
         white_point(self.settings.color.white_point)
-        self.digest_ = ""  # that of a file, which this will not be
+        self.digest_ = self.package_ = ""  # those of a file, which this will not be
         listing = photos if isinstance(photos, Listing) else Listing(iter_photos(photos, recursive))
         with nullcontext(cache) if cache else temporary_cache() as used:
             sources, failures = list_sources(listing, used, jobs, progress)

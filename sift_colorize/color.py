@@ -133,11 +133,10 @@ def _values(array: np.ndarray, name: str, integers: bool, limited: bool) -> np.n
 def _linear_light(rgb) -> np.ndarray:
     """Linear light (N, 3) float32 of companded RGB."""
     values = _triples(rgb, "rgb", integers=True, limited=True)
+    if values.dtype != np.float32:
+        return look_up(values, linear_table(_codes(values.dtype)))
     out = np.empty(values.shape, np.float32)
-    if values.dtype == np.float32:
-        kernels.linearise(values.ravel(), out.ravel())
-    else:
-        kernels.look_up(values.ravel(), linear_table(_codes(values.dtype)), out.ravel())
+    kernels.linearise(values.ravel(), out.ravel())
     return out
 
 
@@ -299,11 +298,10 @@ def lightness(grey, white="D65") -> np.ndarray:
     """
     white_point(white)
     values = _values(np.asarray(grey), "grey", integers=True, limited=True)
+    if values.dtype != np.float32:
+        return look_up(values, lightness_table(_codes(values.dtype)))
     L = np.empty(values.shape, np.float32)
-    if values.dtype == np.float32:
-        kernels.lightness_of_floats(values.ravel(), L.ravel())
-    else:
-        kernels.look_up(values.ravel(), lightness_table(_codes(values.dtype)), L.ravel())
+    kernels.lightness_of_floats(values.ravel(), L.ravel())
     return L
 
 
@@ -315,7 +313,7 @@ def as_codes(grey: np.ndarray) -> np.ndarray:
 
 
 def look_up(grey: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Return what a table (256,) or (65536,) float32 has for each of the `as_codes` of a grey picture (H, W)."""
+    """Return what a table (256,) or (65536,) float32 has for each of the `as_codes` of grey or other values."""
     codes = as_codes(grey)
     found = np.empty(codes.shape, np.float32)
     kernels.look_up(codes.ravel(), table, found.ravel())

@@ -9,8 +9,7 @@ from .colorizer import Colorizer
 from .modelfile import load_model
 from .settings import Settings
 
-PACKAGED = "landscape"  # docs/landscape.md tells of it
-PACKAGED_MODEL = Path(__file__).parent / "models" / f"{PACKAGED}.safetensors"
+PACKAGED_MODEL = Path(__file__).parent / "models" / "landscape.safetensors"  # docs/landscape.md tells of it
 
 
 def new_colorizer(settings: Settings) -> BaseColorizer:

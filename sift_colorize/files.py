@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -188,6 +189,9 @@ def sha256(path) -> str:
     return _digest(path, hashlib.sha256)
 
 
+_blake2b = partial(hashlib.blake2b, digest_size=16)
+
+
 def content_digest(path) -> str:
     """Return the BLAKE2b digest (16 bytes, as 32 hex digits) of a file's bytes.
 
@@ -196,12 +200,12 @@ def content_digest(path) -> str:
     PhotoError
         If the file can't be read.
     """
-    return _digest(path, lambda: hashlib.blake2b(digest_size=16))
+    return _digest(path, _blake2b)
 
 
 def digest_of_content(content: bytes) -> str:
     """Return what `content_digest` says of a file that holds these bytes."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return _blake2b(content).hexdigest()
 
 
 def _digest(path, algorithm: Callable) -> str:

@@ -413,7 +413,7 @@ def _deep(pixels: Picture, alpha: Picture | None, metadata: Metadata, as_grey: b
         notes.append("colour profile kept, not applied" if known else "broken colour profile left out")
         metadata = metadata if known else replace(metadata, icc=None)
     photo = Photo(pixels, alpha, metadata, lightness_table=table)
-    return _upright(replace(photo, pixels=_grey_of(pixels)) if as_grey and pixels.ndim == 3 else photo, notes)
+    return _upright(replace(photo, pixels=photo.grey) if as_grey else photo, notes)
 
 
 def _grey_of(pixels: Picture) -> Picture:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 LIMIT = 178_956_970  # that of `photos`, which `--help` does not import
 MODEL, SHEET = "model.safetensors", "contact_sheet.png"
+PACKAGED = "landscape"  # names the model in the package
 CNNS = ("fusion", "koalarization", "autoencoder", "unet", "classify")
 FEW = 12  # photos up to which each is left out once; also the most that a sheet shows
 
@@ -63,7 +64,7 @@ def _shown(quiet: bool) -> Progress:
 
 def _model_file(name: str | None) -> str | Path:
     """Return the file of the model that is named, or of the one in this folder, or of the one in the package."""
-    from .colorizers import PACKAGED, PACKAGED_MODEL
+    from .colorizers import PACKAGED_MODEL
 
     name = name or (MODEL if Path(MODEL).is_file() else PACKAGED)
     return PACKAGED_MODEL if name == PACKAGED else name
@@ -89,7 +90,7 @@ model_option = click.option(
     "-m",
     "--model",
     metavar="FILE",
-    help=f"The model; `landscape` is the one in the package. Without it, {MODEL} in this folder, else `landscape`.",
+    help=f"The model; `{PACKAGED}` is the one in the package. Without it, {MODEL} in this folder, else `{PACKAGED}`.",
 )
 
 
@@ -363,6 +364,7 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
             told = f"  ({outcome.status})" if outcome.reason else ""
             say(printable(f"{outcome.source} -> {outcome.target}{told}"), sys.stdout)
         return DONE
+    lies_here = not model and Path(MODEL).is_file()
     colorizer, jobs = _model(model), _jobs(jobs)
     counts = dict.fromkeys(("done", "skipped", "failed", "broken", "left", "differs"), 0)
     failed: dict[Any, str] = {}  # what a scanner had not yet written whole may succeed later
@@ -390,8 +392,8 @@ def colorize(inputs, model, jobs, dry_run, no_mark, manifest, no_manifest, watch
             raise
     if not quiet:
         say(_summary(counts, str(options.out)))
-        if not model and _model_file(model) == MODEL:
-            say(f"the model was {MODEL} of this folder; the one in the package is -m landscape")
+        if lies_here:
+            say(f"the model was {MODEL} of this folder; the one in the package is -m {PACKAGED}")
         if drifts:
             say(_drift(drifts))
     return INTERNAL if counts["broken"] else SOME_FAILED if counts["failed"] or counts["left"] else DONE

@@ -223,8 +223,8 @@ def test_vividness_is_that_of_the_least_error_on_many_photos_and_the_usual_one_o
 
 def test_a_model_that_learns_anew_is_no_longer_that_of_its_file(tmp_path):
     colorizer = sift_colorize.load(model()[1])
-    assert colorizer.digest_
-    assert colorizer.fit(save_photos(tmp_path, 2)).digest_ == ""
+    assert colorizer.digest_ and colorizer.package_
+    assert colorizer.fit(save_photos(tmp_path, 2)).digest_ == colorizer.package_ == ""
 
 
 def test_two_fits_may_share_a_listing(tmp_path):

@@ -60,14 +60,13 @@ def race_of(tmp_path, minutes=1):
 
 
 def test_each_mark_is_run_once_and_the_clock_goes_on(tmp_path, monkeypatch):
-    ran = []
+    ran, race = [], race_of(tmp_path)
+    digest = photos_digest(race.train, race.judge)
 
-    def run(race, name, minutes):
+    def run(_, name, minutes):
         ran.append(minutes)
-        digest = photos_digest(race.train, race.judge)
         return {"name": name, "minutes": minutes, "gain_db": minutes / 10, "photos": digest} if minutes != 10 else None
 
-    digest = photos_digest(race_of(tmp_path).train, race_of(tmp_path).judge)
     classical = {"name": CLASSICAL, "minutes": 3, "gain_db": 1.0, "photos": digest}
     monkeypatch.setattr(compare, "_classical", lambda *_: ran.append("classical") or classical)
     monkeypatch.setattr(compare, "_trained", run)
@@ -75,7 +74,7 @@ def test_each_mark_is_run_once_and_the_clock_goes_on(tmp_path, monkeypatch):
     assert ran == ["classical", 5, 7]
     compare.curves(race_of(tmp_path, 20))
     assert ran == ["classical", 5, 7, 10, 20]  # of 10 minutes, which are past, there is no row
-    known = race_of(tmp_path).known()
+    known = race.known()
     assert [row["minutes"] for row in known["curves"]] == [3, 5, 7, 20]
     assert known["overtakes"] == {"unet": pytest.approx(7 * (20 / 7) ** (0.3 / 1.3))}
 

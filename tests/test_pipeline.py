@@ -464,14 +464,17 @@ def colorizing(folder, model, *options):
 def test_a_scan_that_came_in_pieces_is_no_failure(tmp_path, model):
     whole = tiny.save_photos(tmp_path / "in", 1)[0].read_bytes()
     *_, process = colorizing(tmp_path, model, "--watch")
-    assert process.stdout.readline()
-    scan = tmp_path / "in" / "scan.png"
-    scan.write_bytes(whole[:100])
-    assert any("failed: " in line for line in iter(process.stderr.readline, ""))
-    scan.write_bytes(whole)
-    assert process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline()
+        scan = tmp_path / "in" / "scan.png"
+        scan.write_bytes(whole[:100])
+        assert any("failed: " in line for line in iter(process.stderr.readline, ""))
+        scan.write_bytes(whole)
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # it never ends by itself
     assert process.returncode == 0 and "colorized 2 photos" in errors and "failed" not in errors
 
 
