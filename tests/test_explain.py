@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from encoders import gamma_profile
 from PIL import Image
-from test_photos import gamma_profile
 from tiny import OVERRIDES, pictures, save_photos
 
 from sift_colorize.colorizer import Colorizer

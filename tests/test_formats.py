@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 import tiny
+from encoders import gamma_profile
 from PIL import Image, ImageCms
-from test_photos import gamma_profile
 
 from sift_colorize.batch import colorize_files
 from sift_colorize.photos import opened

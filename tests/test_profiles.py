@@ -2,15 +2,31 @@
 
 import io
 import struct
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from encoders import (
+    chunk,
+    deep_png,
+    deep_tiff,
+    encoded,
+    gamma_profile,
+    random_array,
+    read,
+    same,
+    saved,
+    seen_by_lcms,
+    smooth,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
-from test_photos import gamma_profile, seen_by_lcms
 
-from sift_colorize.color import lightness_table
+from sift_colorize import photos
+from sift_colorize.color import lightness, lightness_table, luma
+from sift_colorize.photo_writing import write
 from sift_colorize.profiles import tones
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -119,3 +135,92 @@ def test_damage_gives_a_curve_or_none(data):
         L = found.lightness(np.uint8)
         assert np.isfinite(L).all() and (np.diff(L) >= 0).all() and 0 <= L.min() <= L.max() <= 100.001
         assert len(found.coloured()) > 400
+
+
+# Photos with profiles
+
+
+def test_a_profile_is_applied_by_its_curve(tmp_path):
+    array = smooth()
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=gamma_profile(1.0))))
+    linear = array / 255
+    wanted = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    assert np.abs(photo.pixels - wanted).max() < 3
+    assert photo.metadata.icc is None
+    assert "colour profile applied" in photo.source
+
+
+def test_srgb_changes_no_code_and_is_kept(tmp_path):
+    array = random_array((50, 60, 3), np.uint8)
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=SRGB)))
+    assert same(photo.pixels, array)
+    assert photo.metadata.icc == SRGB
+
+
+@pytest.mark.parametrize("icc", [b"nonsense", gamma_profile(1.0)[:200], gamma_profile(2.2, b"CMYK")])
+def test_a_broken_profile_is_left_out(tmp_path, icc):
+    array = smooth()
+    photo = read(saved(tmp_path, "x.png", encoded(array, "PNG", icc_profile=icc)))
+    assert same(photo.pixels, array)
+    assert photo.metadata.icc is None
+    assert "broken colour profile left out" in photo.source
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.6])
+@pytest.mark.parametrize("space", [b"GRAY", b"RGB "])
+@pytest.mark.parametrize("kind", ["8.png", "16.png", "8.tif", "16.tif", "8.jpg"])
+def test_greys_keep_their_codes_and_their_look_whatever_their_profile(tmp_path, gamma, space, kind):
+    icc = gamma_profile(gamma, space)
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    deep = codes.astype(np.uint16) * 257
+    data = {
+        "8.png": lambda: encoded(codes, "PNG", icc_profile=icc),
+        "16.png": lambda: deep_png(deep, chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))),
+        "8.tif": lambda: encoded(codes, "TIFF", icc_profile=icc),
+        "16.tif": lambda: deep_tiff(deep, photometric="minisblack", iccprofile=icc),
+        "8.jpg": lambda: encoded(codes, "JPEG", icc_profile=icc, quality=100),
+    }[kind]()
+    photo = photos.read(saved(tmp_path, kind, data), as_grey=True)
+    if kind != "8.jpg":
+        assert same(photo.pixels, codes if kind[0] == "8" else deep)
+    assert "tone curve of its profile kept" in photo.source
+    known = photo.lightness_table if len(photo.lightness_table) == 256 else photo.lightness_table[::257]
+    assert np.abs(known - seen_by_lcms(icc)).max() < 0.6  # lcms rounds to 8 bit
+    # What is written is in colour, and neutral codes look as they did to any reader of profiles.
+    write(tmp_path / f"out-{kind}", replace(photo, pixels=np.dstack([photo.pixels] * 3)))
+    again = photos.read(tmp_path / f"out-{kind}", as_grey=True)
+    assert same(again.pixels, photo.pixels)
+    assert np.abs(seen_by_lcms(again.metadata.icc) - seen_by_lcms(icc)).max() < 0.6
+    np.testing.assert_allclose(again.lightness_table, photo.lightness_table, atol=0.05)
+
+
+def test_a_profile_of_srgbs_tones_costs_nothing(tmp_path):
+    grey = saved(tmp_path, "x.png", encoded(smooth()[..., 0], "PNG", icc_profile=gamma_profile(2.2, b"GRAY")))
+    assert np.abs(seen_by_lcms(gamma_profile(2.2)) - lightness(np.arange(256, dtype=np.uint8))).max() > 1
+    assert photos.read(grey, as_grey=True).lightness_table is not None
+    photo = photos.read(saved(tmp_path, "y.png", encoded(smooth()[..., 0], "PNG", icc_profile=SRGB)), as_grey=True)
+    assert photo.lightness_table is None and photo.metadata.icc == SRGB
+
+
+@pytest.mark.parametrize("icc", [b"nonsense", gamma_profile(1.8, b"GRAY")[:150], gamma_profile(1.8, b"GRAY")[:300]])
+def test_greys_of_a_broken_profile_are_read_as_srgb(tmp_path, icc):
+    grey = smooth()[..., 0]
+    photo = photos.read(saved(tmp_path, "x.png", encoded(grey, "PNG", icc_profile=icc)), as_grey=True)
+    assert same(photo.pixels, grey) and photo.lightness_table is None and photo.metadata.icc is None
+
+
+def test_deep_colour_is_brought_to_srgb_by_its_profile(tmp_path):
+    array, icc = smooth(dtype=np.uint16), gamma_profile(1.8)
+    packed = chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))
+    wanted = np.asarray(
+        ImageCms.applyTransform(
+            Image.fromarray((array >> 8).astype(np.uint8)),
+            ImageCms.buildTransform(io.BytesIO(icc), ImageCms.createProfile("sRGB"), "RGB", "RGB", renderingIntent=1),
+        )
+    )
+    tiff = deep_tiff(array, photometric="rgb", iccprofile=icc)
+    for name, data in (("x.png", deep_png(array, packed)), ("x.tif", tiff)):
+        photo = read(saved(tmp_path, name, data))
+        assert np.abs(photo.pixels / 257 - wanted).max() < 3  # lcms was given the upper 8 bits
+        assert photo.metadata.icc is None and "colour profile applied" in photo.source
+        assert same(photos.read(tmp_path / name, as_grey=True).pixels, luma(array))
