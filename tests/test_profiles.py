@@ -1,4 +1,4 @@
-"""Tone curves of ICC profiles, as lcms reads them; and the profile that colours get, as lcms reads it back."""
+"""Tone curves of ICC profiles, as lcms reads them; the one that colours get, as lcms reads it back; photos with one."""
 
 import io
 import struct
